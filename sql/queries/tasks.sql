@@ -43,7 +43,7 @@ FROM (SELECT version, created_at FROM routines.task_versions
       WHERE task_id = (SELECT id FROM task) AND version < %(before)s::bigint
       ORDER BY task_id DESC, version DESC LIMIT %(limit)s::integer) AS kept
 FULL JOIN (SELECT (after ->> 'version')::integer AS version, at, actor FROM routines.audit
-           WHERE kind = 'task' AND object_id = (SELECT id FROM task) AND collection_id = (SELECT collection_id FROM task)
+           WHERE kind = 'task' AND object_id = ANY (ARRAY(SELECT id FROM task)) AND collection_id = (SELECT collection_id FROM task)
              AND after ->> 'workflow' IS NOT NULL AND (after ->> 'version')::integer < %(before)s::bigint
            ORDER BY object_id DESC, id DESC LIMIT %(limit)s::integer) AS noted USING (version)
 ORDER BY version DESC LIMIT %(limit)s::integer;
@@ -60,7 +60,7 @@ SELECT version, coalesce(noted.at, kept.created_at) AS saved_at, noted.actor,
 FROM (SELECT version, created_at, workflow FROM routines.task_versions
       WHERE task_id = (SELECT id FROM task) AND version = %(version)s::bigint) AS kept
 FULL JOIN (SELECT (after ->> 'version')::integer AS version, at, actor, after -> 'workflow' AS workflow FROM routines.audit
-           WHERE kind = 'task' AND object_id = (SELECT id FROM task) AND collection_id = (SELECT collection_id FROM task)
+           WHERE kind = 'task' AND object_id = ANY (ARRAY(SELECT id FROM task)) AND collection_id = (SELECT collection_id FROM task)
              AND after ->> 'workflow' IS NOT NULL AND (after ->> 'version')::integer = %(version)s::bigint
            ORDER BY object_id DESC, id DESC LIMIT 1) AS noted USING (version);
 

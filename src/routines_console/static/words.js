@@ -11,9 +11,9 @@ import { dayOfMonth, spoken } from "./rhythms.js";
  * @type {Record<string, string>}
  */
 const LABELS = {
-  interval: "Every … minutes",
+  interval: "Every … min",
   day_of_week: "Day", month_day: "Day of the month", hour_utc: "Hour (UTC)", minute_utc: "Minute",
-  expression: "Cron expression", timezone: "Time zone", every_minutes: "Minutes from slot to slot", anchor: "Counted from", at: "At (UTC)",
+  expression: "Cron expression", timezone: "Time zone", every_minutes: "Minutes from slot to slot", anchor: "Counted from", at: "At",
   mon: "Monday", tue: "Tuesday", wed: "Wednesday", thu: "Thursday", fri: "Friday", sat: "Saturday", sun: "Sunday",
   max_concurrent_runs: "Concurrent runs", run_step_bytes: "Bytes of all steps", run_steps: "Steps", run_children: "Runs in its tree",
   run_log_events: "Log events", run_secrets: "Secrets",

@@ -8,6 +8,9 @@ const DAY_MILLISECONDS = 86_400_000;
 const MINUTE_MILLISECONDS = 60_000;
 const PARTS = /** @type {const} */ ({ hourCycle: "h23", year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
+const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 /** Return the time zone of this machine. */
 export function ownZone() {
   return new Intl.DateTimeFormat().resolvedOptions().timeZone ?? "UTC";
@@ -36,6 +39,23 @@ export function clocksOf(zone) {
     const part = Object.fromEntries(format.formatToParts(new Date(iso)).map(({ type, value }) => [type, value]));
     return `${part.year}-${part.month}-${part.day}T${part.hour}:${part.minute}:${part.second}Z`;
   };
+}
+
+/**
+ * Write the day of what clocks show: `Mon 4 May`, with the year unless it is that of `today`.
+ *
+ * @param {string} shown As `clocksOf` returns it, or a time in UTC.
+ * @param {number} today
+ */
+export function dayOf(shown, today) {
+  const time = new Date(shown);
+  const year = time.getUTCFullYear();
+  return `${DAYS[time.getUTCDay()]} ${time.getUTCDate()} ${MONTHS[time.getUTCMonth()]}${year === new Date(today).getUTCFullYear() ? "" : ` ${year}`}`;
+}
+
+/** Write the time of the day of what clocks show: `09:00`, with seconds if they are not 0. @param {string} shown */
+export function timeOf(shown) {
+  return shown.slice(11, 19).replace(/:00$/, "");
 }
 
 /**

@@ -141,7 +141,7 @@ async def list_tasks(connection: Connection, *, key_id: int, limit: int, after: 
 async def list_versions(
     connection: Connection, *, key_id: int, name: str, limit: int, before: int | None = None
 ) -> list[TaskVersion]:
-    """Return at most `limit` versions of a task before the version `before`, newest first; none if the task is missing."""
+    """Return at most `limit` versions of a task before the version `before`, newest first; none of a missing task."""
     return await _LIST_VERSIONS.all(
         connection, key_id=key_id, name=name, limit=limit, before=_ABOVE_ALL if before is None else before
     )

@@ -6,9 +6,9 @@ import { Problem } from "../api.js";
 import { fill, h } from "../dom.js";
 import { stamp } from "../load.js";
 import { spoken } from "../rhythms.js";
-import { at, now, utc, when } from "../time.js";
+import { now, when } from "../time.js";
 import { cadenceWords, label } from "../words.js";
-import { clockChanges, clocksOf, ownZone } from "../zones.js";
+import { clockChanges, clocksOf, dayOf, ownZone, timeOf } from "../zones.js";
 import { year } from "./year.js";
 
 const SLOTS = 10;
@@ -92,10 +92,11 @@ function shown(cadence, slots, notes) {
 
 /** Show a slot in UTC and on other clocks, with their day where it is another one. */
 function both(slot, clocks, zone) {
-  const local = utc(clocks(slot));
-  const [day, time] = local.split(", ");
-  return h("span", { class: "when" }, at(slot), h("span", { class: "unseen" }, " UTC, "),
-    h("span", { class: "quiet" }, utc(slot).startsWith(day) ? time : local, h("span", { class: "unseen" }, ` in ${zone}`)));
+  const local = clocks(slot);
+  const [day, localDay] = [dayOf(slot, now()), dayOf(local, now())];
+  return h("span", { class: "when" },
+    h("time", { datetime: slot }, `${day}, ${timeOf(slot)}`, h("span", { class: "unseen" }, " UTC, ")),
+    h("span", { class: "quiet" }, `${localDay === day ? "" : `${localDay}, `}${timeOf(local)}`, h("span", { class: "unseen" }, ` in ${zone}`)));
 }
 
 /** Say when the clocks of the zone change in the coming year, and what time it is there, or in UTC, from then on. */
@@ -104,7 +105,7 @@ function summerTime(cadence, clocks, zone) {
   if (!TIMED.includes(name)) return null;
   return clockChanges(clocks, now(), now() + YEAR_MILLISECONDS).map(({ at: moment, isForward }) => {
     const shift = isForward === (timezone === "UTC") ? "an hour later" : "an hour earlier";
-    return h("p", { class: "hint clock-change" }, `Clocks in ${zone} go ${isForward ? "forward" : "back"} on ${utc(clocks(stamp(moment))).split(", ")[0]}: `,
+    return h("p", { class: "hint clock-change" }, `Clocks in ${zone} go ${isForward ? "forward" : "back"} on ${dayOf(clocks(stamp(moment)), now())}: `,
       `from then on its slots are ${shift} ${timezone === "UTC" ? "there" : "in UTC"}.`);
   });
 }

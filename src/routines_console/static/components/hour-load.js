@@ -4,8 +4,9 @@
 
 import { button, fill, h } from "../dom.js";
 import { HOUR_MILLISECONDS, readLoad, stamp } from "../load.js";
-import { utc } from "../time.js";
+import { now } from "../time.js";
 import { count } from "../words.js";
+import { dayOf, timeOf } from "../zones.js";
 import { MINUTES, minuteBars, two } from "./minute-bars.js";
 
 const MINUTE_MILLISECONDS = 60_000;
@@ -65,7 +66,7 @@ export function hourLoad({ session, signal }, routine, use) {
       minuteBars(counts, (minute) => `${name(minute)}: ${starts(counts[minute])}`, { wish, quiet }),
       h("div", { class: "ruler", "aria-hidden": "true" }, [0, 15, 30, 45].map((minute) => h("span", {}, name(minute))), h("span", {}, hour === null ? ":59" : name(59))),
       said,
-      h("p", { class: "hint" }, `Starts of other routines in the hour from ${utc(stamp(begin))} UTC, that of the next slot.`, h("span", { class: "unseen" }, ` ${inWords(counts, name)}`)));
+      h("p", { class: "hint" }, `Starts of other routines in the hour from ${dayOf(stamp(begin), now())}, ${timeOf(stamp(begin))} UTC, that of the next slot.`, h("span", { class: "unseen" }, ` ${inWords(counts, name)}`)));
   }
 
   return { element, show };

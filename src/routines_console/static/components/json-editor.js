@@ -23,14 +23,25 @@ export function jsonEditor(id, label, given) {
   const element = h("div", { class: "field editor", "data-field": id },
     h("label", { for: id }, label), list,
     h("div", { class: "editor-scroll" }, h("div", { class: "editor-body" }, h("div", { "aria-hidden": "true" }, gutter), h("div", { class: "editor-text" }, h("div", { "aria-hidden": "true" }, marks), input))));
-  /** What the service has found when it was asked last. @type {{field: string, message: string}[]} */
+  /** What the service has found when it was asked last, with the text of the line then. @type {{field: string, message: string, was: string | undefined}[]} */
   let told = [];
   let timer = 0;
 
   function typed() {
     fit();
     clearTimeout(timer);
-    timer = setTimeout(() => draw(), SETTLED_MILLISECONDS);
+    timer = setTimeout(settled, SETTLED_MILLISECONDS);
+  }
+
+  /** Forget what was found in lines that have changed since: whether they are right now is told when the task is saved. */
+  function settled() {
+    const { lines, value } = readJson(input.value, id);
+    if (value !== undefined) told = told.filter(({ field, was }) => textAt(lineOf(lines, field)) === was);
+    draw();
+  }
+
+  function textAt(line) {
+    return line ? input.value.split("\n")[line - 1] : undefined;
   }
 
   /** Make room for all lines, so that the page scrolls and not the field. */
@@ -44,20 +55,17 @@ export function jsonEditor(id, label, given) {
   /** Show all faults, and return the first; null if there is none. */
   function draw() {
     const read = readJson(input.value, id);
-    const found = [...read.faults, ...told.map(({ field, message }) => ({ line: lineOf(read.lines, field), text: describe(field, message) }))];
-    const lines = input.value.split("\n");
-    fill(list, found.map(({ line, text }) => h("li", {}, line && [button(`Line ${line}`, () => go(line), { class: "plain" }), " "], capital(text))));
-    fill(marks, found.filter(({ line }) => line).map(({ line, text }) =>
-      h("p", { css: { "--line": line - 1, "--length": lines[line - 1]?.length ?? 0 } }, h("span", {}, text))));
-    [...gutter.children].forEach((each, index) => each.classList.toggle("wrong", found.some(({ line }) => line === index + 1)));
+    const said = told.map(({ field, message }) => ({ line: lineOf(read.lines, field), path: field.slice(id.length + 1), text: message }));
+    const found = [...read.faults.map((fault) => ({ ...fault, path: "" })), ...said].sort((one, other) => (one.line ?? 0) - (other.line ?? 0));
+    fill(list, found.map(({ line, path, text }) => h("li", {}, line && [button(`Line ${line}`, () => go(line), { class: "plain" }), " "],
+      path ? [h("code", {}, path), `: ${text}`] : capital(text))));
+    const wrong = [...new Set(found.map(({ line }) => line).filter(Boolean))];
+    fill(marks, wrong.map((line) => h("p", { css: { "--line": line - 1, "--length": textAt(line)?.length ?? 0 } },
+      found.filter((fault) => fault.line === line).map(({ text }) => text).join("; "))));
+    [...gutter.children].forEach((each, index) => each.classList.toggle("wrong", wrong.includes(index + 1)));
     if (found.length) input.setAttribute("aria-invalid", "true");
     else input.removeAttribute("aria-invalid");
     return found[0] ?? null;
-  }
-
-  function describe(field, message) {
-    const path = field.slice(id.length + 1);
-    return path ? `${path}: ${message}` : message;
   }
 
   /** Put the caret at the beginning of a line. */
@@ -84,7 +92,8 @@ export function jsonEditor(id, label, given) {
     },
     /** Show what the service has found, with the caret at the first. @param {{field: string, message: string}[]} errors Those of this field alone. */
     show(errors) {
-      told = errors;
+      const { lines } = readJson(input.value, id);
+      told = errors.map((error) => ({ ...error, was: textAt(lineOf(lines, error.field)) }));
       const fault = draw();
       if (fault) go(fault.line ?? 1);
     },

@@ -6,9 +6,9 @@
 
 import { fill, h } from "../dom.js";
 import { DAY_MILLISECONDS, HOUR_MILLISECONDS, stamp } from "../load.js";
-import { now, utc } from "../time.js";
+import { now } from "../time.js";
 import { count, listed } from "../words.js";
-import { clocksOf } from "../zones.js";
+import { clocksOf, dayOf } from "../zones.js";
 
 const DAYS = 366;
 const MINUTE_MILLISECONDS = 60_000;
@@ -89,7 +89,7 @@ function byDay(slots) {
 function sentence(days, counts, last, zone) {
   const running = days.filter((day) => counts.has(day)).length;
   const where = zone === "UTC" ? "" : ` in ${zone}`;
-  if (last) return `More slots than can be counted: up to ${dayName(last)}${where} it runs on ${count(running, "day")} of ${days.length.toLocaleString("en")}.`;
+  if (last) return `More slots than can be counted: up to ${dayOf(last, now())}${where} it runs on ${count(running, "day")} of ${days.length.toLocaleString("en")}.`;
   return running === days.length ? `It runs every day${where}.` : `It runs on ${count(running, "day")} of ${days.length.toLocaleString("en")}${where}.`;
 }
 
@@ -100,7 +100,7 @@ function picture(days, counts) {
   const column = (index) => Math.floor((index + offset) / 7) + 2;
   const cells = days.map((day, index) => {
     const number = counts.get(day) ?? 0;
-    return h("i", { class: number ? null : "none", title: `${dayName(day)}: ${number ? count(number, "slot") : "no slots"}`,
+    return h("i", { class: number ? null : "none", title: `${dayOf(day, now())}: ${number ? count(number, "slot") : "no slots"}`,
       css: { "grid-area": `${(index + offset) % 7 + 2} / ${column(index)}`, "--heat": (number / most).toFixed(2) } });
   });
   const names = days.map((day, index) => day.endsWith("-01") && column(index) < 53 &&
@@ -117,8 +117,4 @@ function months(days, counts) {
     const said = inside.length > FEW ? count(inside.length, "day") : listed(inside) || "none";
     return `${MONTHS[Number(month.slice(5)) - 1]} ${month.slice(0, 4)}: ${said}`;
   });
-}
-
-function dayName(day) {
-  return utc(`${day}T00:00:00Z`).split(",")[0];
 }

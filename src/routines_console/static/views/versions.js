@@ -6,7 +6,7 @@ import { address, fill, h, link, section, title } from "../dom.js";
 import { actor } from "../components/change.js";
 import { complaint } from "../components/failure.js";
 import { lineDiff } from "../components/line-diff.js";
-import { inOrderOf, writeJson } from "../json-text.js";
+import { inOrderOf } from "../json-text.js";
 import { note } from "../router.js";
 import { when } from "../time.js";
 import { count } from "../words.js";
@@ -55,7 +55,7 @@ function compare({ session: { api }, params: { task }, query, signal }, path, it
     note(address(["tasks", task, "versions"], { from: from.value, to: to.value }));
     try {
       const [before, after] = await Promise.all([from, to].map(async ({ value }) => (await api.get([...path, value], {}, signal)).workflow));
-      if (mine === asked) fill(place, lineDiff(writeJson(inOrderOf(before, after)), writeJson(after)));
+      if (mine === asked) fill(place, lineDiff(linesOf(inOrderOf(before, after)), linesOf(after)));
     } catch (error) {
       if (mine === asked && !signal.aborted) fill(place, complaint(error));
     }
@@ -66,4 +66,9 @@ function compare({ session: { api }, params: { task }, query, signal }, path, it
     h("div", { class: "filters small" }, h("label", { for: "from" }, "From"), from, h("label", { for: "to" }, "to"), to),
     place,
   ];
+}
+
+/** Write a workflow with each value on its own line, so that a change moves no others to new lines. */
+function linesOf(workflow) {
+  return JSON.stringify(workflow, null, 2);
 }
