@@ -49,7 +49,7 @@ FULL JOIN (SELECT (after ->> 'version')::integer AS version, at, actor FROM rout
 ORDER BY version DESC LIMIT %(limit)s::integer;
 
 -- name: find_version
--- A version of a task with its workflow, as it was sent if it is kept. The audit has a number that jsonb lacks in a text.
+-- A version of a task with its workflow, as it was sent if it is kept. The audit has a workflow that jsonb cannot hold as a text.
 WITH task AS MATERIALIZED (
     SELECT id, collection_id FROM routines.tasks
     WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND name = %(name)s::text

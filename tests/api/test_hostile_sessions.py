@@ -58,7 +58,7 @@ async def answers_of(database: Database) -> list[Answer]:
             "/api/v1/calendars/mine/holidays", json={"days": [{"from": "2026-12-24", "label": "Christmas"}]}
         )
         await client.put("/api/v1/alert-rules/mine/on-call", json=ALERT_RULE)
-        names |= {"calendar": "holidays", "revision": "1", "rule": "on-call"}
+        names |= {"calendar": "holidays", "revision": "1", "version": "1", "rule": "on-call"}
         backfills = "/api/v1/routines/mine/echo/kept/backfills"
         names["backfill_id"] = str((await client.post(backfills, json=PAST)).json()["id"])
         names["feed_id"] = str((await client.post("/api/v1/ics/mine")).json()["id"])

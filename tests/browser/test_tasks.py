@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
@@ -71,31 +70,21 @@ def caret_line(console: Console) -> int:
 
 
 def test_a_task_is_written_with_the_keyboard_alone(console: Console, service: Service) -> None:
-    def keys(*pressed: str) -> None:
-        ActionChains(console.driver).send_keys(*pressed).perform()
-
-    def tab_to(found: str) -> None:
-        for _ in range(60):
-            if found in {console.focused().get_attribute("id"), console.focused().text}:
-                return
-            keys(Keys.TAB)
-        pytest.fail(f"the Tab key does not reach {found}")
-
     console.open("#/tasks")
-    tab_to("New task")
-    keys(Keys.ENTER)
+    console.tab_to("New task")
+    console.keys(Keys.ENTER)
     console.until(lambda: console.title() == "New task")
-    tab_to("name")
-    keys("by-keyboard", Keys.TAB, "Greets by keyboard.")
-    tab_to("activity")
-    keys("text_echo")
-    tab_to("step-name")
-    keys("say", Keys.ENTER)
+    console.tab_to("name")
+    console.keys("by-keyboard", Keys.TAB, "Greets by keyboard.")
+    console.tab_to("activity")
+    console.keys("text_echo")
+    console.tab_to("step-name")
+    console.keys("say", Keys.ENTER)
     console.until(lambda: console.focused().get_attribute("id") == "workflow")
     assert caret_line(console) == 6
     console.driver.execute_script("document.querySelector('#description').focus()")
-    tab_to("save")
-    keys(Keys.ENTER)
+    console.tab_to("save")
+    console.keys(Keys.ENTER)
     console.until(lambda: console.title() == "by-keyboard")
     found = read(service, "/tasks/demo/by-keyboard")
     assert found["description"] == "Greets by keyboard."

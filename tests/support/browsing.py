@@ -9,6 +9,7 @@ import httpx
 import pytest
 from selenium.common.exceptions import StaleElementReferenceException, TimeoutException, WebDriverException
 from selenium.webdriver import Chrome
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -312,6 +313,19 @@ class Console:
     def focused(self) -> WebElement:
         """Return the element that has the focus."""
         return self.driver.switch_to.active_element
+
+    def keys(self, *pressed: str) -> None:
+        """Press keys, for whatever has the focus."""
+        ActionChains(self.driver).send_keys(*pressed).perform()
+
+    def tab_to(self, wanted: str) -> None:
+        """Press Tab until an element with this id, name or text has the focus."""
+        for _ in range(60):
+            focused = self.focused()
+            if wanted in {focused.get_attribute("id"), focused.get_attribute("name"), focused.text}:
+                return
+            self.keys(Keys.TAB)
+        pytest.fail(f"the Tab key does not reach {wanted}")
 
     def requests(self) -> list[dict[str, Any]]:
         """Return the requests sent since the last call: {url, method, headers}."""
