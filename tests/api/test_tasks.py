@@ -88,9 +88,7 @@ async def test_a_version_is_found_in_the_audit_or_in_what_is_kept_for_runs(
         assert found["workflow"] == {"init_params": {"number": number}}
 
 
-async def test_a_version_that_jsonb_cannot_hold_is_found_in_the_audit(
-    client: Client, connection: Connection
-) -> None:
+async def test_a_version_that_jsonb_cannot_hold_is_found_in_the_audit(client: Client, connection: Connection) -> None:
     workflow = '{"steps": ["a"], "step_configs": {"a": {"number": 1e-200000}}}'
     await connection.execute(
         """WITH saved AS (INSERT INTO routines.task_versions (task_id, version, collection_id, workflow, init_params)

@@ -247,9 +247,12 @@ def test_the_year_is_told_in_words_by_month(console: Console) -> None:
     console.open("#/new?task=greet")
     console.press("Monthly")
     Select(console.find("#cadence-month_day")).select_by_visible_text("15th")
-    console.until(lambda: len(console.all(".days i:not(.none)")) == 12)
-    told = [str(each.get_attribute("textContent")) for each in console.all(".year li")]
-    assert sum(each.endswith(": 15") for each in told) == 12, told
+
+    def told() -> list[str]:
+        return [str(each.get_attribute("textContent")) for each in console.all(".year li")]
+
+    console.until(lambda: sum(each.endswith(": 15") for each in told()) == 12)
+    assert len(console.all(".days i:not(.none)")) == 12
 
 
 # --- for everybody ----------------------------------------------------------------------------------------------------

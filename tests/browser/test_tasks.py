@@ -272,7 +272,7 @@ def test_versions_are_compared_and_an_earlier_one_is_taken_up_again(console: Con
         console.press("What changed in version 2")
         console.until(lambda: "from=1&to=2" in console.driver.current_url)
         console.sees('added: "size": 2', ".line-diff")
-        console.press("Edit from here, version 1")
+        console.press("Edit from here version 1")
         console.sees("This is the workflow of version 1.", ".notice")
         console.press("Save task")
         console.until(lambda: console.title() == "written")

@@ -35,7 +35,7 @@ function row({ version, saved_at: time, actor: who }, before, task, isNewest) {
     h("div", {}, when(time)),
     h("div", { class: "story" }, h("strong", {}, `Version ${version}`), who && ` by ${actor(who)}`, isNewest && h("span", { class: "quiet" }, ", the newest"),
       before && [" · ", h("a", { href: address(["tasks", task, "versions"], { from: before.version, to: version }) }, "What changed", h("span", { class: "unseen" }, ` in version ${version}`))]),
-    h("div", { class: "end" }, !isNewest && h("a", { class: "button", href: address(["tasks", task, "edit"], { version }) }, "Edit from here", h("span", { class: "unseen" }, `, version ${version}`))));
+    h("div", { class: "end" }, !isNewest && h("a", { class: "button", href: address(["tasks", task, "edit"], { version }) }, "Edit from here", h("span", { class: "unseen" }, ` version ${version}`))));
 }
 
 /** Build the choice of two versions with what differs between them; it loads itself. */
