@@ -19,7 +19,8 @@ OF_PROGRAMS = {
     API: (
         "alert_rules. audit. backfills. calendars. collections. feeds. idempotency. keys.find_key keys.take_tokens "
         "ledger. planning. report. routines. secrets.find_pepper tasks.insert_task "
-        "tasks.update_task tasks.find_task tasks.list_tasks tasks.delete_task trajectories. "
+        "tasks.update_task tasks.find_task tasks.list_tasks tasks.list_versions tasks.find_version tasks.delete_task "
+        "trajectories. "
         "deliveries.list_deliveries deliveries.redeliver metrics. limits.list_own_limits limits.list_own_limited_tasks "
         "limits.measure limits.take_runs limits.note_own_files limits.open_as_operator limits.list_limits "
         "limits.list_limited_tasks limits.set_limit limits.reset_limit limits.limit_collection secrets.list_peppers "
