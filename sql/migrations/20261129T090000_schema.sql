@@ -8630,7 +8630,7 @@ COMMENT ON FUNCTION routines.gaps IS
 -- The timeline: what many routines did and will do, beside each other. Reads the ledger, the runs and the cadences, and writes nothing.
 
 -- plpgsql, so that it stops at the runs that are too old: those that no slot started have no index by time, but ids in the order
--- of their creation, nearly.
+-- of their creation, nearly. It also passes those that came after until_time, so the recent past is cheaper than what is long ago.
 CREATE FUNCTION routines.runs_between(of_routine bigint, from_time timestamptz, until_time timestamptz, clock timestamptz DEFAULT now())
 RETURNS TABLE (id bigint, status text, slot timestamptz, began_at timestamptz, ended_at timestamptz)
 LANGUAGE plpgsql STABLE ROWS 20 AS $$

@@ -55,6 +55,9 @@ GAPS = {**OF_ROUTINE, "from": at("2000-03-20 00:00"), "until": at("2006-01-02 00
         "reason": None, "now": None}  # fmt: skip
 REPORT = {"from": at("2000-01-03 00:00"), "until": at("2000-01-04 00:00"), "late_after_seconds": 60, "now": None,
           "after_task": None, "after_routine": None, "after_id": None, "with_sums": True, "page_size": 50}  # fmt: skip
+TIMELINE = {"from": at("2000-01-03 00:00"), "until": at("2000-01-04 00:00"), "bucket_seconds": 900, "now": None,
+            "ids": None, "part_of_name": "", "after_task": None, "after_routine": None, "after_id": None,
+            "page_size": 50}  # fmt: skip
 LIST = {**PAGE, **BOUNDS, "task_id": 1, "status": None, "offset": 0, "routine_id": None}
 READS: dict[str, tuple[str, dict[str, Any]]] = {
     "the ledger": ("ledger.list_occurrences", {**OF_ROUTINE, **TIMES, "outcome": None, "page_size": 50}),
@@ -66,6 +69,7 @@ READS: dict[str, tuple[str, dict[str, Any]]] = {
     "gaps": ("report.gaps", {**GAPS, "with_failed": False}),
     "gaps with failures": ("report.gaps", {**GAPS, "with_failed": True}),
     "a report": ("report.report", REPORT),
+    "a timeline": ("timeline.timeline", TIMELINE),
     "backfills": ("backfills.list_backfills", {**OF_ROUTINE, **PAGE, "id": None}),
     "the plan of a backfill": (
         "backfills.plan",
