@@ -106,7 +106,7 @@ export function cadenceFields(context, types, given, task) {
     h("input", { type: "radio", name: "cadence-type", value: rhythm.name, checked: rhythm === current, oninput: () => choose(rhythm) }),
     h("span", {}, label(rhythm.name))));
   const element = h("div", { class: "cadence-fields" },
-    h("div", { oninput: changed },
+    h("div", { oninput: changed, onchange: ({ target }) => target.matches("select") && changed() },
       h("fieldset", { class: "segments field", "data-field": "cadence.type" }, h("legend", {}, "Cadence"), radios, h("p", { class: "field-error" })),
       fields),
     load.element, slots.year);
