@@ -66,6 +66,7 @@ bench: $(DEV)  ## Run the benchmarks; each prints its result and a control measu
 	$(BIN)/python bench/webhooks.py
 	$(BIN)/python bench/planning.py
 	$(BIN)/python bench/report.py --routines 1000
+	$(BIN)/python bench/changes.py
 	$(BIN)/python bench/alerts.py
 
 docs: $(DEV)  ## Regenerate the pages that are written from the code

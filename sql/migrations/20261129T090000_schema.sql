@@ -2767,6 +2767,8 @@ CREATE INDEX trajectories_active_idx ON routines.trajectories (collection_id, ta
 -- table. There is no index of all runs of a task: together with the queue this one holds them, and a fire writes one entry less.
 CREATE INDEX trajectories_final_status_idx ON routines.trajectories (task_id, final_status, id) INCLUDE (collection_id)
     WHERE final_status IS NOT NULL;
+-- A collection's runs by when they ended, for clients that follow it. A fire writes no entry, and a claim stays HOT: both leave ended_at null.
+CREATE INDEX trajectories_ended_at_idx ON routines.trajectories (collection_id, ended_at) WHERE ended_at IS NOT NULL;
 -- The oldest version of a task that a retry or a rerun has: newer than other runs, and with an older version.
 CREATE INDEX trajectories_repeated_version_idx ON routines.trajectories (task_id, task_version)
     WHERE trigger <> 'schedule' AND (retry_of IS NOT NULL OR rerun_of IS NOT NULL);
@@ -6152,7 +6154,7 @@ CREATE FUNCTION routines.explain_time(
     blocking_started_at timestamptz, blocking_ended_at timestamptz, detail text, routine_created_at timestamptz,
     paused_at timestamptz, paused_reason text, paused_until timestamptz, paused_note text, cadence_type text,
     is_slot_of_cadence boolean, next_slot timestamptz, due_at timestamptz, step text, tries integer, error text,
-    delay_seconds float8, delay_reason text, missed_before bigint, last_trajectory_id bigint
+    delay_seconds float8, delay_reason text, missed_before bigint, last_trajectory_id bigint, filled_by bigint
 ) LANGUAGE sql STABLE ROWS 1 AS $$
     WITH asked AS MATERIALIZED (
         SELECT coalesce(at_time, (
@@ -6198,7 +6200,7 @@ CREATE FUNCTION routines.explain_time(
         WHERE longest.id IS NOT NULL
     ),
     fill AS (
-        SELECT routines.run_in_words(trajectories, routines.step_of_end(trajectories)) AS in_words
+        SELECT id, routines.run_in_words(trajectories, routines.step_of_end(trajectories)) AS in_words
         FROM routines.trajectories
         WHERE trajectories.id = (SELECT routines.last_fill(of_routine, at) FROM asked)
           AND (of_collection IS NULL OR trajectories.collection_id = of_collection)
@@ -6269,7 +6271,7 @@ CREATE FUNCTION routines.explain_time(
                CASE WHEN outage.in_words IS NOT NULL THEN 'no_ticker' WHEN run.delay > interval '60 s' THEN 'backlog' END AS delay_reason,
                -- Slots that the same tick recorded as missed, because this one is newer.
                CASE WHEN begun.reason = 'missed' AND begun.detail IS NULL AND begun.recorded_at = run.created_at
-                    THEN begun.slot_count END AS missed_before, last.id AS last_trajectory_id
+                    THEN begun.slot_count END AS missed_before, last.id AS last_trajectory_id, (SELECT id FROM fill) AS filled_by
         FROM asked CROSS JOIN settled
         LEFT JOIN run ON true
         LEFT JOIN last ON true

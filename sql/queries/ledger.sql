@@ -97,7 +97,7 @@ ORDER BY routine.id, coalesce(latest.scheduled_for, latest.recorded_at) DESC;
 SELECT sentence, kind, at, now, scheduled_for, last_scheduled_for, slot_count, recorded_at, trajectory_id,
        trajectory_status, blocking_trajectory_id, blocking_started_at, blocking_ended_at, detail, routine_created_at,
        paused_at, paused_reason, paused_until, paused_note, cadence_type, is_slot_of_cadence, next_slot, due_at,
-       step, tries, error, delay_seconds, delay_reason, missed_before, last_trajectory_id
+       step, tries, error, delay_seconds, delay_reason, missed_before, last_trajectory_id, filled_by
 FROM routines.explain_time(%(routine_id)s::bigint, %(at)s::timestamptz, coalesce(%(now)s::timestamptz, now()),
                            (SELECT routines.collection_of_key(%(key_id)s::routines.caller)));
 

@@ -115,6 +115,21 @@ FROM routines.routine_details
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND task_name = %(task)s::text AND name = %(name)s::text;
 
+-- name: find_routines
+-- Those of these ids that there are, as far as their overrides take `page_bytes`.
+SELECT id, name, task_name, collection_name, cadence, init_params_overrides,
+       secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys,
+       catchup_window_seconds, paused_reason, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
+       init_params_from_slot, undeclared_slot_keys, timeout_seconds, retry, pause_after_failures, after_failures, backoff_left,
+       max_concurrent
+FROM (
+    SELECT *, sum(octet_length(init_params_overrides::text)) OVER (ORDER BY id) AS total
+    FROM routines.routine_details
+    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND id = ANY (%(ids)s::bigint[])
+) AS found
+WHERE total < %(page_bytes)s::bigint
+ORDER BY id;
+
 -- name: list_routines
 -- By task and name, after the routine in the cursor. A null task matches any. Goes task by task through the index
 -- routines_name_key, so the cost depends on the page size and not on the number of routines. The page ends once its overrides take

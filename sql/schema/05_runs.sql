@@ -138,6 +138,8 @@ CREATE INDEX trajectories_active_idx ON routines.trajectories (collection_id, ta
 -- table. There is no index of all runs of a task: together with the queue this one holds them, and a fire writes one entry less.
 CREATE INDEX trajectories_final_status_idx ON routines.trajectories (task_id, final_status, id) INCLUDE (collection_id)
     WHERE final_status IS NOT NULL;
+-- A collection's runs by when they ended, for clients that follow it. A fire writes no entry, and a claim stays HOT: both leave ended_at null.
+CREATE INDEX trajectories_ended_at_idx ON routines.trajectories (collection_id, ended_at) WHERE ended_at IS NOT NULL;
 -- The oldest version of a task that a retry or a rerun has: newer than other runs, and with an older version.
 CREATE INDEX trajectories_repeated_version_idx ON routines.trajectories (task_id, task_version)
     WHERE trigger <> 'schedule' AND (retry_of IS NOT NULL OR rerun_of IS NOT NULL);

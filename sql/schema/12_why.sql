@@ -80,7 +80,7 @@ CREATE FUNCTION routines.explain_time(
     blocking_started_at timestamptz, blocking_ended_at timestamptz, detail text, routine_created_at timestamptz,
     paused_at timestamptz, paused_reason text, paused_until timestamptz, paused_note text, cadence_type text,
     is_slot_of_cadence boolean, next_slot timestamptz, due_at timestamptz, step text, tries integer, error text,
-    delay_seconds float8, delay_reason text, missed_before bigint, last_trajectory_id bigint
+    delay_seconds float8, delay_reason text, missed_before bigint, last_trajectory_id bigint, filled_by bigint
 ) LANGUAGE sql STABLE ROWS 1 AS $$
     WITH asked AS MATERIALIZED (
         SELECT coalesce(at_time, (
@@ -126,7 +126,7 @@ CREATE FUNCTION routines.explain_time(
         WHERE longest.id IS NOT NULL
     ),
     fill AS (
-        SELECT routines.run_in_words(trajectories, routines.step_of_end(trajectories)) AS in_words
+        SELECT id, routines.run_in_words(trajectories, routines.step_of_end(trajectories)) AS in_words
         FROM routines.trajectories
         WHERE trajectories.id = (SELECT routines.last_fill(of_routine, at) FROM asked)
           AND (of_collection IS NULL OR trajectories.collection_id = of_collection)
@@ -197,7 +197,7 @@ CREATE FUNCTION routines.explain_time(
                CASE WHEN outage.in_words IS NOT NULL THEN 'no_ticker' WHEN run.delay > interval '60 s' THEN 'backlog' END AS delay_reason,
                -- Slots that the same tick recorded as missed, because this one is newer.
                CASE WHEN begun.reason = 'missed' AND begun.detail IS NULL AND begun.recorded_at = run.created_at
-                    THEN begun.slot_count END AS missed_before, last.id AS last_trajectory_id
+                    THEN begun.slot_count END AS missed_before, last.id AS last_trajectory_id, (SELECT id FROM fill) AS filled_by
         FROM asked CROSS JOIN settled
         LEFT JOIN run ON true
         LEFT JOIN last ON true

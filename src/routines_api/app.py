@@ -33,6 +33,7 @@ from routines_api.endpoints import (
     timeline,
     trajectories,
 )
+from routines_api.endpoints.changes import get_changes, get_run_changes
 from routines_api.endpoints.deliveries import DeliveriesController
 from routines_api.endpoints.ledger import LedgerController, get_latest_outcomes
 from routines_api.endpoints.routines import RoutinesController, get_init_params_schema
@@ -73,6 +74,7 @@ _HANDLERS = [
     *reruns.HANDLERS,
     *trajectories.HANDLERS,
     *step_templates.HANDLERS,
+    get_run_changes,
 ]
 """Served whether or not ENABLE_ROUTINES is set."""
 _ROUTINES_HANDLERS = [
@@ -81,6 +83,7 @@ _ROUTINES_HANDLERS = [
     DeliveriesController,
     get_init_params_schema,
     get_latest_outcomes,
+    get_changes,
     *cadences.HANDLERS,
     *calendars.HANDLERS,
     *planning.HANDLERS,

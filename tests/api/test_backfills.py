@@ -104,8 +104,9 @@ async def test_a_gap_can_be_filled_as_it_is_listed_and_the_ledger_says_so(
         "skipped", "missed", run["trajectory_id"], "pending",
     )  # fmt: skip
     assert (await hourly.get(f"{ROUTINE}/gaps")).json() == []
-    why = (await hourly.get(f"{ROUTINE}/why", params={"at": gap["scheduled_for"]})).json()["sentence"]
-    assert f" Filled afterwards: run {run['trajectory_id']} at " in why
+    why = (await hourly.get(f"{ROUTINE}/why", params={"at": gap["scheduled_for"]})).json()
+    assert f" Filled afterwards: run {run['trajectory_id']} at " in why["sentence"]
+    assert why["facts"]["filled_by"] == run["trajectory_id"]
     plan = (await hourly.post(BACKFILLS, json={"from": gap["scheduled_for"], "to": until, "dry_run": True})).json()
     assert plan["slots"] == [
         {**gap_slot(gap), "becomes": "left", "reason": "pending", "trajectory_id": run["trajectory_id"]}

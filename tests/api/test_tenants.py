@@ -55,6 +55,7 @@ ROWS = [
     Row("GET", "/api/v1/tasks/{collection}/{task}/versions/{version}"),
     Row("GET", "/api/v1/db/trajectories/{collection}/{task}"),
     Row("GET", "/api/v1/db/trajectory/{collection}/{task}/{trajectory_id}"),
+    Row("GET", "/api/v1/db/trajectory/{collection}/{task}/{trajectory_id}/changes"),
     Row("GET", "/api/v1/collections/{collection}/environment"),
     Row("GET", "/api/v1/collections/{collection}/limits"),
     Row("PATCH", "/api/v1/collections/{collection}/environment", {"environment_variables": {"A": "secret"}}),
@@ -85,6 +86,7 @@ ROWS = [
     Row("GET", "/api/v1/routines/{collection}/{task}/{name}/next"),
     Row("GET", "/api/v1/routines/{collection}/{task}/{name}/gaps?include=failed"),
     Row("GET", "/api/v1/db/outcomes/{collection}?ids=1,2"),
+    Row("GET", "/api/v1/db/changes/{collection}?routine=1"),
     Row("GET", "/api/v1/cadence-types/{collection}"),
     Row("POST", "/api/v1/cadence-preview/{collection}", {"cadence": {"type": "hourly"}}),
     Row("POST", "/api/v1/cadence-preview/{collection}", {"cadence": NIGHTLY, **YEAR, "task": "echo"}),
@@ -117,6 +119,7 @@ ROW_IDS = [f"{row.method} {row.path}" for row in ROWS]
 _OF_ROUTINES = (
     "/api/v1/routines",
     "/api/v1/db/outcomes",
+    "/api/v1/db/changes",
     "/api/v1/cadence-",
     "/api/v1/schedule-load",
     "/api/v1/report",

@@ -4,6 +4,7 @@ The policies of the tables keep a condition that calls a function out of the sea
 known to leak nothing. The owner of the tables, as whom most tests run, sees no policies and gets other plans.
 """
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -59,6 +60,8 @@ TIMELINE = {"from": at("2000-01-03 00:00"), "until": at("2000-01-04 00:00"), "bu
             "ids": None, "part_of_name": "", "after_task": None, "after_routine": None, "after_id": None,
             "page_size": 50}  # fmt: skip
 LIST = {**PAGE, **BOUNDS, "task_id": 1, "status": None, "offset": 0, "routine_id": None}
+SINCE = {"since_xid": "3", "since": datetime.now(UTC) + timedelta(hours=1)}
+"""A cursor after all that has ended, and before all transactions."""
 READS: dict[str, tuple[str, dict[str, Any]]] = {
     "the ledger": ("ledger.list_occurrences", {**OF_ROUTINE, **TIMES, "outcome": None, "page_size": 50}),
     "the latest outcomes": ("ledger.latest_outcomes", {"ids": [1], "slots": 20}),
@@ -86,6 +89,10 @@ READS: dict[str, tuple[str, dict[str, Any]]] = {
         "routines.list_routines",
         {**BOUNDS, "task": None, "after_task": None, "after_name": None, "limit": 50},
     ),
+    "changes": ("changes.changed_routines", {**SINCE, "most": 500, "most_runs": 20_000}),
+    "changes of a routine": ("changes.changed_routine", {**SINCE, **OF_ROUTINE}),
+    "changes of a run": ("changes.changed_run", {**SINCE, "task": "echo", "run_id": 10}),
+    "routines by id": ("routines.find_routines", {**BOUNDS, "ids": [1]}),
     "alerts": ("alert_rules.list_alerts", {**PAGE, "state": None, "event": None, "rule": None}),
 }
 

@@ -23,8 +23,16 @@ Cursor = Annotated[
 ]
 
 
-def decode_cursor(cursor: str | None, kind: type[Key]) -> Key | None:
+def decode_cursor(
+    cursor: str | None, kind: type[Key], field: str = "cursor", origin: str = "Link header of the previous page"
+) -> Key | None:
     """Return the sort key of the previous page's last item; None for the first page.
+
+    Args:
+        cursor: As it was sent.
+        kind: The type of the key.
+        field: The parameter, for the error.
+        origin: Where clients have it from, for the error.
 
     Raises:
         InvalidError: The cursor does not come from this list.
@@ -34,9 +42,7 @@ def decode_cursor(cursor: str | None, kind: type[Key]) -> Key | None:
     try:
         return _storable(msgspec.json.decode(_json_of(cursor), type=kind))
     except (binascii.Error, ValueError, msgspec.MsgspecError):
-        raise InvalidError(
-            "cursor: must be taken unchanged from the Link header of the previous page.", "cursor"
-        ) from None
+        raise InvalidError(f"{field}: must be taken unchanged from the {origin}.", field) from None
 
 
 def _json_of(cursor: str) -> bytes:

@@ -402,6 +402,18 @@ EXAMPLES: dict[str, Any] = {
         "routine_id": 42,
         "revision": 3,
     },
+    "Changes": {
+        "cursor": "WzczNSwiMjAyNi0wNS0wNFQwOTowMDowMFoiXQ==",
+        "as_of": "2026-05-04T09:00:00Z",
+        "is_whole": True,
+        "routines": [_ROUTINE],
+        "deleted": [41],
+    },
+    "RunChanges": {
+        "cursor": "WzczNSwiMjAyNi0wNS0wNFQwOTowMDowMFoiXQ==",
+        "as_of": "2026-05-04T09:00:00Z",
+        "has_changed": True,
+    },
     "Slots": {"slots": ["2026-05-04T09:00:00Z", "2026-05-05T09:00:00Z"]},
     "Why": _WHY,
     "WhyRead": {"sentence": "Skipped: run 9876 was still running, started 2026-05-04T08:00:01Z.", "facts": _WHY},

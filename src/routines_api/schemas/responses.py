@@ -315,6 +315,26 @@ class Slots(msgspec.Struct):
     slots: Annotated[list[datetime], Meta(description="Times in UTC.", examples=[["2026-05-04T09:00:00Z"]])]
 
 
+class Changes(msgspec.Struct):
+    """What has changed since an earlier answer."""
+
+    cursor: Annotated[
+        str, Meta(description="For `since` of the next request.", examples=["WzczNSwiMjAyNi0wNS0wNFQwOTowMDowMFoiXQ=="])
+    ]
+    as_of: Annotated[datetime, Meta(description="Up to when changes are known.")]
+    is_whole: Annotated[bool, Meta(description="Whether these are all changes; false: read everything again.")]
+    routines: Annotated[list[RoutineRead], Meta(description="Changed ones, as they are now.")] = []
+    deleted: Annotated[list[int], Meta(description="The ids of routines that were deleted.", examples=[[41]])] = []
+
+
+class RunChanges(msgspec.Struct):
+    """Whether a run has come further since an earlier answer."""
+
+    cursor: Annotated[str, Meta(description="For `since` of the next request.")]
+    as_of: Annotated[datetime, Meta(description="Up to when changes are known.")]
+    has_changed: Annotated[bool, Meta(description="Whether to read the run again.")]
+
+
 class CadenceSlots(msgspec.Struct):
     """The coming slots of a cadence that is not saved."""
 

@@ -166,6 +166,7 @@ class Why(msgspec.Struct, frozen=True, omit_defaults=True):
         missed_before: The number of slots just before it that were missed when this one was caught up.
         last_trajectory_id: The last retry of the run, which trajectory_status, step, tries and error speak of; absent
             if it was not retried.
+        filled_by: The run by which a backfill has filled the slot since, or its last attempt; absent for none.
     """
 
     kind: Kind
@@ -197,6 +198,7 @@ class Why(msgspec.Struct, frozen=True, omit_defaults=True):
     delay_reason: str | None = None
     missed_before: int | None = None
     last_trajectory_id: int | None = None
+    filled_by: int | None = None
 
 
 class Explanation(Why, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Routines: sql/queries/routines.sql called from Python."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -238,6 +238,7 @@ _DRAW_ID = Statement("routines.draw_routine_id", _Id)
 _CREATE = Statement("routines.create_routine", _Id)
 _PATCH = Statement("routines.patch_routine", _Id)
 _FIND = Statement("routines.find_routine", Routine)
+_FIND_BY_ID = Statement("routines.find_routines", Routine)
 _LIST = Statement("routines.list_routines", ListedRoutine)
 _SET_PAUSED = Statement("routines.set_paused", NoRow)
 _DELETE = Statement("routines.delete_routine", NoRow)
@@ -322,6 +323,11 @@ async def find_routine(connection: Connection, *, key_id: int, task: str, name: 
     if routine is None:
         raise NotFoundError
     return routine
+
+
+async def find_routines(connection: Connection, *, key_id: int, ids: Sequence[int]) -> list[Routine]:
+    """Return those of these routines that the collection has, by id, and about LISTED_BYTES of them."""
+    return await _FIND_BY_ID.all(connection, key_id=key_id, ids=list(ids), page_bytes=LISTED_BYTES)
 
 
 async def list_routines(
