@@ -50,6 +50,12 @@ WIDE: dict[str, Any] = {
 }
 HURRY = "const real = setTimeout; window.setTimeout = (work, wait) => real(work, wait >= 10_000 ? 300 : wait)"
 """Makes what the console does every ten seconds or less often happen at once; for `Console.script`."""
+FORGET = """
+    new BroadcastChannel("routines.keys").postMessage({ kind: "forget", collection: null });
+    sessionStorage.clear();
+    localStorage.clear();
+"""
+"""Clears what the console has stored, and the keys of a tab that is still closing."""
 SAVES = """
     window.saved = [];
     URL.createObjectURL = (blob) => { blob.text().then((text) => saved.push(text)); return "data:,"; };
@@ -219,9 +225,10 @@ class Console:
         self.driver.switch_to.window(self.driver.window_handles[0])
         self.screen(1280, 900)
         self.driver.get(f"{self.origin}/console/")
-        self.driver.execute_script("sessionStorage.clear()")
+        self.driver.execute_script(FORGET)
         if signed_in:
-            self.driver.execute_script("sessionStorage.setItem('routines.key', arguments[0])", self.key)
+            held = json.dumps([["demo", self.key]])
+            self.driver.execute_script("sessionStorage.setItem('routines.keys', arguments[0])", held)
         self.driver.get("about:blank")
         self.requests()
         self.messages()

@@ -5,6 +5,8 @@
  * @typedef {Node | string | number | null | undefined | false} Child
  */
 
+import { prefix } from "./scope.js";
+
 /**
  * Build an HTML element. Attributes that begin with `on` take a function; true sets an attribute without a value; null,
  * undefined and false leave it out; `css` takes custom properties.
@@ -68,7 +70,7 @@ export function link(path, attributes, ...children) {
  */
 export function address(path, query = {}) {
   const given = Object.entries(query).filter(([, text]) => text);
-  return `#/${path.map((segment) => encodeURIComponent(segment)).join("/")}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
+  return `#/${prefix()}${path.map((segment) => encodeURIComponent(segment)).join("/")}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
 }
 
 /**

@@ -5,6 +5,7 @@
  */
 
 import { healthOf } from "./health.js";
+import { isSeen } from "./seen.js";
 import { now } from "./time.js";
 
 /** How many routines are read at once. */
@@ -22,6 +23,8 @@ const ORDERS = {
 function compare(one, other) {
   return one < other ? -1 : Number(one > other);
 }
+/** Behind all that needs attention, before the rest. */
+const SEEN_RANK = 7.5;
 
 export class Fleet {
   /**
@@ -36,7 +39,7 @@ export class Fleet {
     this.isWhole = false;
     /** @type {string | null} */
     this.cursor = null;
-    /** When its first page was read, by the service's clock, in milliseconds. */
+    /** Up to when changes are known, by the service's clock, in milliseconds. */
     this.readAt = now();
   }
 
@@ -50,10 +53,42 @@ export class Fleet {
     for (const routine of items) {
       const recent = recents.get(routine.id) ?? null;
       this.session.routines.set(routine.id, routine.name);
-      this.entries.push({ routine, recent, health: healthOf(routine, recent) });
+      this.entries.push({ routine, recent, health: judged(routine, recent) });
     }
     this.cursor = cursor;
     this.isWhole = cursor === null;
+  }
+
+  /**
+   * Take over what has changed since: read the outcomes of the routines that a feed names, and judge all of them anew.
+   *
+   * @param {{routines: any[], deleted: number[]}} changes
+   * @param {number} slots How many outcomes to load of each.
+   * @returns {Promise<Map<number, any>>} Their latest outcomes, by id.
+   */
+  async take({ routines, deleted }, slots) {
+    const ids = routines.map(({ id }) => id);
+    const recents = ids.length ? await latest(this.session, ids, slots, this.signal) : new Map();
+    const gone = new Set([...ids, ...deleted]);
+    this.entries = this.entries.filter(({ routine }) => !gone.has(routine.id));
+    for (const routine of routines) {
+      const recent = recents.get(routine.id) ?? null;
+      this.session.routines.set(routine.id, routine.name);
+      this.entries.push({ routine, recent, health: judged(routine, recent) });
+    }
+    if (ids.length) this.entries.sort(({ routine: one }, { routine: other }) => order(one.task_name, other.task_name) || order(one.name, other.name));
+    return recents;
+  }
+
+  /** Judge all routines anew, since a slot may have become overdue. Returns whether that changed anything. */
+  judge() {
+    let hasChanged = false;
+    for (const entry of this.entries) {
+      const health = judged(entry.routine, entry.recent);
+      hasChanged ||= health.kind !== entry.health.kind || health.rank !== entry.health.rank;
+      entry.health = health;
+    }
+    return hasChanged;
   }
 
   /**
@@ -77,6 +112,11 @@ export class Fleet {
     return counts;
   }
 
+  /** Count the routines that need attention and were not seen. */
+  unseen() {
+    return this.entries.filter(({ health }) => health.group === "attention" && !health.isSeen).length;
+  }
+
   /** Return the names of all tasks that have routines. */
   tasks() {
     return [...new Set(this.entries.map(({ routine }) => routine.task_name))];
@@ -88,6 +128,17 @@ export class Fleet {
     return coming.reduce((first, entry) =>
       !first || entry.routine.next_run_at < first.routine.next_run_at ? entry : first, /** @type {Entry | null} */ (null));
   }
+}
+
+/** Return the health of a routine. What the user has seen comes after what needs attention otherwise. */
+function judged(routine, recent) {
+  const health = healthOf(routine, recent);
+  return health.group === "attention" && isSeen(routine, health) ? { ...health, rank: SEEN_RANK, isSeen: true } : health;
+}
+
+/** Compare as the service sorts: by the characters. @param {string} one @param {string} other */
+function order(one, other) {
+  return one < other ? -1 : Number(one > other);
 }
 
 /**

@@ -11,9 +11,10 @@
  * @property {string[]} causes Why it needs attention, each in a sentence.
  * @property {number | null} run The run that decided; null if there is none.
  * @property {string | null} at When it happened; null if nothing has.
+ * @property {boolean} [isSeen] Whether it needs attention, and the user has seen that.
  */
 
-import { now, utc } from "./time.js";
+import { now, written } from "./time.js";
 import { capital, KINDS, kindOf, skipSentence } from "./words.js";
 
 /** How late a slot may be before the routine needs attention, in milliseconds. */
@@ -59,8 +60,8 @@ export function healthOf(routine, recent) {
 
 /** Say that a slot, or the end of a pause, waits for a ticker; null if none does. */
 function overdueSentence({ next_run_at: slot, paused_until: end }) {
-  if (isLate(slot)) return `Due since ${utc(slot)} UTC, but no ticker has picked it up. Is a ticker running?`;
-  if (isLate(end)) return `Its pause was over at ${utc(end)} UTC, but no ticker has resumed it. Is a ticker running?`;
+  if (isLate(slot)) return `Due since ${written(slot)}, but no ticker has picked it up. Is a ticker running?`;
+  if (isLate(end)) return `Its pause was over at ${written(end)}, but no ticker has resumed it. Is a ticker running?`;
   return null;
 }
 
@@ -80,5 +81,5 @@ function troubleSentence({ kind, detail }) {
 
 /** Write the times in a sentence of the service as the console writes times. */
 function readable(sentence) {
-  return sentence.replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g, (time) => `${utc(time)} UTC`);
+  return sentence.replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g, written);
 }

@@ -10,21 +10,24 @@
  * @property {(focus?: string) => Promise<void>} reload Loads the page again and focuses the element with this id.
  * @property {any} kept What the page kept when it was left, if Back or Forward leads to it again; null otherwise.
  * @property {(keep: () => any) => void} keep Names what it keeps.
+ * @property {(number: number) => void} tell Shows a number in the title of the tab.
  * @property {(hash: string) => void} done Opens another page without asking about changes: they were saved.
  *
- * @typedef {{name: string, body: Node}} View What every page returns: its name and its content.
+ * @typedef {{name: string, body: Node}} View What every page returns: its name, empty for that of the whole console, and its content.
  */
 
 import { Problem } from "./api.js";
-import { fill, h } from "./dom.js";
+import { LOCAL_ZONE, setLocal, showsLocal } from "./clock.js";
+import { address, fill } from "./dom.js";
 import { confirm } from "./components/confirm.js";
 import { failure } from "./components/failure.js";
 import { frame } from "./components/frame.js";
 import { openPalette } from "./components/palette.js";
 import { listen } from "./keys.js";
 import { Places } from "./places.js";
-import { go, match, place } from "./router.js";
-import { forget, resume } from "./session.js";
+import { go, match, note, place } from "./router.js";
+import { home, nameCollection, prefix } from "./scope.js";
+import { collections, findCollection, forget, sessionOf, shareKeys, signOut } from "./session.js";
 import { hasChanges, release, watch } from "./unsaved.js";
 import { editRule, newRule } from "./views/alert-rule.js";
 import { alerts } from "./views/alerts.js";
@@ -71,17 +74,28 @@ const ROUTES = [
 
 const NO_SUCH_PAGE = { title: "Page not found", detail: "The console has no page at this address.", advice: "Check the address for a typing error." };
 
+const REFUSED = "This key no longer works: it was revoked or has expired.";
+
 /** @type {import("./session.js").Session | null} */
 let session = null;
 let leaving = new AbortController();
 let isAsking = false;
 const places = new Places();
-const shell = frame({ signOut, find });
+/** Whether the user is asked for a key because no tab has given one. */
+let isWaiting = false;
+const shell = frame({ signOut: leave, addKey, find, turnClock });
 
 addEventListener("hashchange", moved);
 listen(find);
+shareKeys((collection) => forgotten(collection, "You have signed out in another tab."), received);
 addEventListener("beforeunload", (event) => {
   if (hasChanges(document.body) || session?.work?.isRunning) event.preventDefault();
+});
+addEventListener("unhandledrejection", (event) => {
+  if (event.reason instanceof Problem) {
+    event.preventDefault();
+    shell.say(event.reason.message);
+  } else if (event.reason?.name === "AbortError") event.preventDefault();
 });
 
 /** Open the page of the new address, unless that would lose changes that the user wants to keep. @param {HashChangeEvent} event */
@@ -96,11 +110,27 @@ async function moved(event) {
 }
 
 function find() {
-  if (session) openPalette(session, shell.say);
+  if (session && shell.element.isConnected) openPalette(session, shell.say, everywhere(session.collection));
 }
 
-async function signOut() {
-  if (await maySetAside() && await mayStop()) leave("You have signed out, and this tab has forgotten the key.");
+/** Return what can be done on every page, for the palette. @param {string} current */
+function everywhere(current) {
+  const others = collections().filter((each) => each !== current);
+  return [
+    ...others.map((each) => ({ text: each, kind: "collection", choose: () => go(home(each)) })),
+    { text: "Add the key of another collection", kind: "action", choose: addKey },
+    { text: showsLocal() ? "Show times in UTC" : `Show times of ${LOCAL_ZONE}`, kind: "action", choose: turnClock },
+    ...others.length ? [{ text: `Sign out of ${current}`, kind: "action", choose: () => leave(current) }] : [],
+    { text: others.length ? "Sign out of all" : "Sign out", kind: "action", choose: () => leave(null) },
+  ];
+}
+
+/** Show times by the other clock. */
+async function turnClock() {
+  if (!await maySetAside()) return;
+  setLocal(!showsLocal());
+  shell.clock();
+  await show("clock");
 }
 
 /** Return whether there are no changes that leaving the page would lose, or the user gives them up. */
@@ -138,13 +168,15 @@ async function show(focus, back = null) {
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
-  if (!session) return askForKey("");
-  const { path, query } = place();
-  const found = match(ROUTES, path);
-  shell.opening(path[0] ?? "");
+  const { collection, path, query } = place();
   try {
+    if (!await use(collection, signal)) return;
+    if (prefix() && collection === null) note(address(path, query));
+    const found = match(ROUTES, path);
+    shell.opening(path[0] ?? "");
+    shell.tell(0);
     const view = found
-      ? await found.view({ session, params: found.params, query, signal, say: shell.say, reload: show, done, kept: back?.kept ?? null, keep: (keep) => { if (!signal.aborted) places.keep(keep); } })
+      ? await found.view({ session, params: found.params, query, signal, say: shell.say, reload: show, done, kept: back?.kept ?? null, keep: (keep) => { if (!signal.aborted) places.keep(keep); }, tell: (number) => { if (!signal.aborted) shell.tell(number); } })
       : { name: NO_SUCH_PAGE.title, body: failure(new Problem(404, NO_SUCH_PAGE, NO_SUCH_PAGE.advice)) };
     if (signal.aborted) return;
     shell.opened(view, focus ?? back?.focus);
@@ -155,59 +187,131 @@ async function show(focus, back = null) {
   }
 }
 
+/**
+ * Have the session of the collection that the address names, or else keep the one that there is. Returns whether there is one; if not,
+ * the user is asked for a key.
+ *
+ * @param {string | null} named
+ * @param {AbortSignal} signal
+ */
+async function use(named, signal) {
+  if (session && (named === null || session.collection === named)) {
+    if (!shell.element.isConnected) frameIt(session.collection);
+    return true;
+  }
+  session = null;
+  const collection = await findCollection(named);
+  if (signal.aborted) return false;
+  if (!collection || !collections().includes(collection)) {
+    askForKey(named ? `You have no key of ${named} in this tab. Sign in with one to see this page.` : "");
+    isWaiting = true;
+    return false;
+  }
+  frameIt(collection);
+  const found = await opened(collection);
+  if (signal.aborted || !found) return false;
+  enter(found);
+  return true;
+}
+
+/** Return the session of a collection; null if its key no longer works, which the user is told. @param {string} collection */
+async function opened(collection) {
+  try {
+    return await sessionOf(collection);
+  } catch (error) {
+    if (!(error instanceof Problem && error.status === 401)) throw error;
+    forget(collection);
+    askForKey(REFUSED);
+    return null;
+  }
+}
+
+/** Put the frame around the page, if it is not there. @param {string} collection */
+function frameIt(collection) {
+  nameIt(collection);
+  if (!shell.element.isConnected) fill(document.body, shell.element);
+}
+
+/** Show which collection the page is of, and name it in addresses if there are several. @param {string} collection */
+function nameIt(collection) {
+  nameCollection(collections().length > 1 ? collection : "");
+  shell.collection(collection, collections());
+}
+
+/** @param {import("./session.js").Session} found */
+function enter(found) {
+  isWaiting = false;
+  session = found;
+  session.api.onRefused = () => {
+    forget(found.collection);
+    forgotten(found.collection, REFUSED);
+  };
+  frameIt(found.collection);
+}
+
 /** @param {any} error */
 function showFailure(error) {
   shell.opened({ name: "Error", body: failure(error, { again: () => show() }) });
 }
 
-/** @param {string} reason */
-function leave(reason) {
+/** Sign out of a collection, or of all. @param {string | null} collection Null for all. */
+async function leave(collection) {
+  if (!await maySetAside() || !await mayStop()) return;
+  signOut(collection);
+  forgotten(collection, collection ? `You have signed out of ${collection}.` : "You have signed out, and no tab has the key any more.");
+}
+
+/**
+ * Leave the page if it is of a collection whose key is gone.
+ *
+ * @param {string | null} collection Null for all.
+ * @param {string} reason
+ */
+function forgotten(collection, reason) {
+  if (!session && !collections().length) return;
+  forget(collection);
+  if (collection !== null && session?.collection !== collection) {
+    if (session) nameIt(session.collection);
+    return;
+  }
   leaving.abort();
   release(document.body);
   session?.work?.stop();
   session = null;
-  forget();
   askForKey(reason);
+}
+
+async function addKey() {
+  if (!await maySetAside()) return;
+  leaving.abort();
+  release(document.body);
+  askForKey("");
+}
+
+/** Open the page after all if keys come late from another tab, unless the user is typing one. */
+function received() {
+  const { collection } = place();
+  const field = /** @type {HTMLInputElement | null} */ (document.querySelector(".sign-in input"));
+  if (isWaiting && !field?.value && (collection === null || collections().includes(collection))) show();
 }
 
 /** @param {string} reason */
 function askForKey(reason) {
-  const page = signInPage(reason, (opened) => {
-    enter(opened);
-  });
+  isWaiting = false;
+  const page = signInPage(reason, (found) => arrive(found.collection), collections(), arrive);
   fill(document.body, page);
   document.title = "Sign in · Routines";
   /** @type {HTMLElement} */ (page.querySelector("input")).focus();
 }
 
-/** @param {import("./session.js").Session} opened */
-function enter(opened) {
-  session = opened;
-  session.api.onRefused = () => leave("This key no longer works: it was revoked or has expired.");
-  fill(document.body, shell.element);
-  shell.collection(session.collection);
+/** Open the page of the address, if it is of this collection; otherwise the first page of it. @param {string} collection */
+function arrive(collection) {
+  const { collection: named } = place();
+  const isOther = session ? session.collection !== collection : named !== null && named !== collection;
+  session = null;
+  if (isOther) note(home(collection));
   places.arrive();
   show();
 }
 
-async function begin() {
-  addEventListener("unhandledrejection", (event) => {
-    if (event.reason instanceof Problem) {
-      event.preventDefault();
-      shell.say(event.reason.message);
-    } else if (event.reason?.name === "AbortError") event.preventDefault();
-  });
-  let resumed = null;
-  try {
-    resumed = await resume();
-  } catch (error) {
-    if (!(error instanceof Problem && error.status === 401)) {
-      return fill(document.body, h("main", { class: "alone" }, failure(error, { again: () => location.reload() })));
-    }
-    forget();
-  }
-  if (resumed) enter(resumed);
-  else askForKey("");
-}
-
-begin();
+show();

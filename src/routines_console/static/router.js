@@ -3,14 +3,19 @@
  * part to the service.
  *
  * @typedef {object} Place
+ * @property {string | null} collection The collection that it names; null if it names none.
  * @property {string[]} path Its segments, decoded.
  * @property {Record<string, string>} query
  */
 
+import { namedBy } from "./scope.js";
+
 /** Parse the current address. @returns {Place} */
 export function place() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
-  return { path: path.split("/").filter(Boolean).map(decoded), query: Object.fromEntries(new URLSearchParams(query ?? "")) };
+  const segments = path.split("/").filter(Boolean).map(decoded);
+  const collection = namedBy(segments[0]);
+  return { collection, path: collection === null ? segments : segments.slice(1), query: Object.fromEntries(new URLSearchParams(query ?? "")) };
 }
 
 /**

@@ -1,7 +1,9 @@
 /**
- * Show times in UTC, with the local time as a tooltip, and relative times by the service's clock.
+ * Show times by the clock that the user has chosen, always with the zone, and the other clock in the tooltip. Relative times go by the
+ * service's clock.
  */
 
+import { partsOf, showsLocal, zoneOf } from "./clock.js";
 import { h } from "./dom.js";
 
 const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
@@ -10,7 +12,6 @@ const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 const TICK_MILLISECONDS = 15000;
 const SECOND_MILLISECONDS = 1000;
-const LOCAL = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
 
 /** How far this machine's clock is behind the service's, in milliseconds; negative if it is ahead. */
 let behind = 0;
@@ -32,16 +33,42 @@ export function now() {
 const two = (number) => String(number).padStart(2, "0");
 
 /**
- * Format a time in UTC: `Fri 27 Nov, 09:00`. The year is added if it is not the current one, seconds if they are not 0.
+ * Write a time by the clock that the user has chosen: `Fri 27 Nov, 09:00 UTC`. The year is added if it is not the current one, seconds
+ * if they are not 0.
  *
  * @param {string} iso
  */
+export function written(iso) {
+  return `${bare(iso)} ${zone(iso)}`;
+}
+
+/** Return the zone of the chosen clock at a time. @param {string} iso */
+export function zone(iso) {
+  return zoneOf(Date.parse(iso));
+}
+
+/** Write the time between two that are at most a day apart: `Fri 27 Nov, 09:00 to 10:00 UTC`. @param {string} from @param {string} to */
+export function between(from, to) {
+  const zones = [from, to].map(zone);
+  return `${bare(from)}${zones[0] === zones[1] ? "" : ` ${zones[0]}`} to ${bare(to).split(", ")[1]} ${zones[1]}`;
+}
+
+/** Write a time in UTC, without its zone: for what is in UTC whatever the clock. @param {string} iso */
 export function utc(iso) {
-  const time = new Date(iso);
-  const year = time.getUTCFullYear() === new Date(now()).getUTCFullYear() ? "" : ` ${time.getUTCFullYear()}`;
-  const seconds = time.getUTCSeconds() ? `:${two(time.getUTCSeconds())}` : "";
-  const day = `${DAYS[time.getUTCDay()]} ${time.getUTCDate()} ${MONTHS[time.getUTCMonth()]}${year}`;
-  return `${day}, ${two(time.getUTCHours())}:${two(time.getUTCMinutes())}${seconds}`;
+  return bare(iso, false);
+}
+
+/** Write a day of UTC: `Fri 27 Nov`. @param {string} iso */
+export function utcDay(iso) {
+  return bare(iso, false).split(", ")[0];
+}
+
+/** Write a time without its zone. */
+function bare(iso, local = showsLocal()) {
+  const time = partsOf(Date.parse(iso), local);
+  const year = time.year === partsOf(now(), local).year ? "" : ` ${time.year}`;
+  const seconds = time.second ? `:${two(time.second)}` : "";
+  return `${DAYS[time.day]} ${time.date} ${MONTHS[time.month]}${year}, ${two(time.hour)}:${two(time.minute)}${seconds}`;
 }
 
 /**
@@ -98,28 +125,35 @@ export function secondsBetween(start, end) {
   return Math.max(0, ((end ? Date.parse(end) : now()) - Date.parse(start)) / 1000);
 }
 
-/** Return a tooltip with the time in UTC and in the local time zone. @param {string} iso */
+/** Return a tooltip with the time by the chosen clock, and by the other one. @param {string} iso */
 function tooltip(iso) {
-  return `${utc(iso)} UTC\n${LOCAL.format(new Date(iso))}`;
+  const other = !showsLocal();
+  return `${written(iso)}\n${bare(iso, other)} ${zoneOf(Date.parse(iso), other)}`;
 }
 
 /**
- * Show a time in UTC, with the local time as its tooltip.
+ * Show a time with its zone; the other clock is in its tooltip.
  *
  * @param {string | null} iso
  * @param {string} [absent] Shown for null.
  */
 export function at(iso, absent = "never") {
-  return iso ? h("time", { datetime: iso, title: tooltip(iso) }, utc(iso)) : h("span", { class: "quiet" }, absent);
+  if (!iso) return h("span", { class: "quiet" }, absent);
+  return h("time", { datetime: iso, title: tooltip(iso) }, bare(iso), " ", h("span", { class: "zone" }, zone(iso)));
 }
 
 /**
- * Show the time of day to the millisecond; the tooltip has the day.
+ * Show the time of day to the millisecond, without its zone; the tooltip has both and the day.
  *
  * @param {string} iso
  */
 export function clock(iso) {
-  return h("time", { datetime: iso, title: tooltip(iso) }, new Date(iso).toISOString().slice(11, 23));
+  return h("time", { datetime: iso, title: tooltip(iso) }, timeOfDay(iso));
+}
+
+function timeOfDay(iso) {
+  const { hour, minute, second } = partsOf(Date.parse(iso));
+  return `${two(hour)}:${two(minute)}:${two(second)}.${String(new Date(iso).getUTCMilliseconds()).padStart(3, "0")}`;
 }
 
 /**
@@ -133,7 +167,7 @@ export function ago(iso, absent = "never") {
   return h("time", { datetime: iso, title: tooltip(iso), "data-relative": true }, relative(iso));
 }
 
-/** Show a time in UTC and relative to now. @param {string | null} iso @param {string} [absent] */
+/** Show a time, and relative to now. @param {string | null} iso @param {string} [absent] */
 export function when(iso, absent = "never") {
   return iso ? h("span", { class: "when" }, at(iso), " ", h("span", { class: "quiet" }, ago(iso))) : at(null, absent);
 }

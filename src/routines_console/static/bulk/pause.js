@@ -2,12 +2,13 @@
  * Pause routines, or resume them.
  */
 
+import { clockName } from "../clock.js";
 import { h } from "../dom.js";
 import { stamp } from "../load.js";
 import { now } from "../time.js";
 import { count } from "../words.js";
 import { clearErrors, field, focusError, showError } from "../components/fields.js";
-import { FORM, momentField } from "../components/moment.js";
+import { momentField, momentForm } from "../components/moment.js";
 import { MOST_CHARACTERS } from "../components/pause.js";
 import { effect, parted, pathOf, readAgain } from "./actions.js";
 
@@ -40,7 +41,7 @@ export function pauseAll(session, entries) {
   return {
     heading: `Pause ${count(entries.length, "routine")}`,
     fields: [
-      field("until", "Until (UTC)", until.input, "They then resume by themselves. Leave it empty to pause until someone resumes them."),
+      field("until", `Until (${clockName()})`, until.input, "They then resume by themselves. Leave it empty to pause until someone resumes them."),
       field("note", "Note", note, "Shown with the pause and with each slot that falls in it."),
       paused.length > 0 && h("label", { class: "toggle" }, also, "Give this end and note to those that are paused already, too"),
     ],
@@ -61,7 +62,7 @@ export function pauseAll(session, entries) {
     isValid(form) {
       clearErrors(form);
       const time = until.read();
-      if (time === undefined) showError(form, "until", FORM);
+      if (time === undefined) showError(form, "until", momentForm());
       else if (time && time <= stamp(now())) showError(form, "until", "must be later than now");
       else return true;
       focusError(form);

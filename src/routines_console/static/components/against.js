@@ -64,7 +64,7 @@ function story(run, good, task, routine) {
     part("Time", paces.length > 0 && several(paces, "paces", paceIn(paces))),
   ].filter(Boolean);
   return [
-    h("p", {}, link(["runs", task, good.trajectory_id], {}, `Run ${good.trajectory_id}`), " completed ", at(good.ended_at), " UTC, ", ago(good.ended_at), "."),
+    h("p", {}, link(["runs", task, good.trajectory_id], {}, `Run ${good.trajectory_id}`), " completed ", at(good.ended_at), ", ", ago(good.ended_at), "."),
     parts.length ? parts : h("p", {}, "Nothing differs in parameters, steps, and outputs of steps that both completed."),
   ];
 }

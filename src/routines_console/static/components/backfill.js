@@ -3,6 +3,7 @@
  */
 
 import { IdempotencyKeys } from "../api.js";
+import { clockName } from "../clock.js";
 import { button, fill, h } from "../dom.js";
 import { stamp } from "../load.js";
 import { now } from "../time.js";
@@ -10,7 +11,7 @@ import { watch } from "../unsaved.js";
 import { count, ORDERS, REPROCESS } from "../words.js";
 import { complaint } from "./failure.js";
 import { clearErrors, field, focusError, numberOrNull, showError, showErrors } from "./fields.js";
-import { FORM, momentField } from "./moment.js";
+import { momentField, momentForm } from "./moment.js";
 import { fatesOf } from "./plan.js";
 
 const MOST_AT_ONCE = 20;
@@ -55,8 +56,8 @@ export function backfill({ session: { api }, params: { task }, say }, path, give
   /** Return what is asked for; null if a time is not one. A backfill of all slots until now ends at this moment. */
   function asked() {
     const [begin, end] = [from.read(), to.read()];
-    if (!begin) showError(form, "from", FORM);
-    if (end === undefined) showError(form, "to", FORM);
+    if (!begin) showError(form, "from", momentForm());
+    if (end === undefined) showError(form, "to", momentForm());
     if (!begin || end === undefined) {
       focusError(form);
       return null;
@@ -93,7 +94,7 @@ export function backfill({ session: { api }, params: { task }, say }, path, give
 
   const form = h("form", { onsubmit: (event) => { event.preventDefault(); preview(); }, oninput: changed, novalidate: true, "data-guarded": true },
     h("div", { class: "side-by-side" },
-      field("from", "From (UTC)", from.input), field("to", "To (UTC)", to.input, "Slots before this time. Empty means now.")),
+      field("from", `From (${clockName()})`, from.input), field("to", `To (${clockName()})`, to.input, "Slots before this time. Empty means now.")),
     field("reprocess", "What to run", what),
     h("div", { class: "side-by-side" },
       field("max_active", "At once, at most", most, `From 1 to ${MOST_AT_ONCE}.`), field("order", "Order", order)),

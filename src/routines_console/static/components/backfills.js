@@ -79,7 +79,7 @@ function row(each, cancel) {
     h("strong", { id: `backfill-${id}`, tabindex: "-1" }, `Backfill ${id}`),
     h("div", {}, state(each)),
     h("div", { class: "story" },
-      h("p", {}, "From ", at(from), " to ", at(to), " UTC"),
+      h("p", {}, "From ", at(from), " to ", at(to)),
       h("p", { class: "quiet" }, `${REPROCESS[reprocess]}. ${ORDERS[order]}, ${most} at once. `, actor(each.created_by), ", ", ago(each.created_at), "."),
       status === "active" && held && h("p", { class: "held" }, `Waits: ${held}.`),
       h("p", { class: "legend" }, tally(each))),

@@ -142,9 +142,9 @@ function control(id, description, given) {
   return { input, value: () => input.value.trim() || null, more: names };
 }
 
-/** Build a time, written as the console writes them. What is no time is left to the service to refuse. */
+/** Build a time in UTC, as its label says, written as the console writes them. What is no time is left to the service to refuse. */
 function moment(id, given) {
-  const { input, read } = momentField(id, given);
+  const { input, read } = momentField(id, given, {}, false);
   return { input, value: () => read() ?? (input.value.trim() || null) };
 }
 

@@ -3,7 +3,7 @@
  */
 
 import { h, link } from "../dom.js";
-import { duration, secondsBetween, utc } from "../time.js";
+import { duration, secondsBetween, written } from "../time.js";
 import { count, KINDS } from "../words.js";
 import { roving } from "./roving.js";
 import { badge } from "./strip.js";
@@ -33,7 +33,7 @@ export function durations(run, newest) {
 
 function bar(each, run, most) {
   const isThis = each.trajectory_id === run.trajectory_id;
-  const words = `Run ${each.trajectory_id}, ${utc(each.started_at)} UTC: ${(KINDS[each.status] ?? each.status).toLowerCase()} after ${duration(seconds(each))}`;
+  const words = `Run ${each.trajectory_id}, ${written(each.started_at)}: ${(KINDS[each.status] ?? each.status).toLowerCase()} after ${duration(seconds(each))}`;
   const drawn = h("i", { class: each.status, "aria-hidden": "true", css: { "--part": (seconds(each) / most).toFixed(3) } });
   return h("li", { class: isThis ? "this" : null, title: words }, isThis ? [drawn, h("span", { class: "unseen" }, `This run: ${words}`)]
     : link(["runs", run.name.split("/")[1], each.trajectory_id], {}, drawn, h("span", { class: "unseen" }, words)));

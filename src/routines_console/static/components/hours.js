@@ -4,7 +4,7 @@
 
 import { button, h } from "../dom.js";
 import { HOUR_MILLISECONDS } from "../load.js";
-import { now, span, utc } from "../time.js";
+import { now, span, utcDay, written } from "../time.js";
 import { count } from "../words.js";
 import { roving } from "./roving.js";
 
@@ -35,7 +35,7 @@ export function hours(week, measure, chosen, choose) {
   focus.settle(element.querySelector("[aria-pressed=true], [aria-current]"));
 
   function head(day) {
-    const [name, date, month] = utc(day).split(/[ ,]/);
+    const [name, date, month] = utcDay(day).split(" ");
     return h("th", { scope: "col" }, h("span", {}, name), " ", h("span", { class: "date" }, date, h("span", { class: "month" }, ` ${month}`)),
       isNamed(day) && h("span", { class: "mark-named" }, " ◆", h("span", { class: "unseen" }, " in a calendar")));
   }
@@ -77,7 +77,7 @@ function words(hour, isOver) {
     hour.skipped && `${hour.skipped.toLocaleString("en")} skipped`,
     isOver && "overfull",
   ].filter(Boolean);
-  return `${utc(hour.at)}: ${parts.join(", ") || "no slots"}`;
+  return `${written(hour.at)}: ${parts.join(", ") || "no slots"}`;
 }
 
 /** Put work into words, in hours however many: "12 min", "3 h 20 min", "303 h". @param {number} seconds */

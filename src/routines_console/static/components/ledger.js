@@ -32,8 +32,7 @@ export function ledger({ session: { api, collection }, signal }, routine, slot) 
   const day = dayField("until", () => list.load(), slot ?? "");
 
   async function read(cursor) {
-    const until = day.read() ? `${day.read()}T23:59:59.999999Z` : null;
-    const page = await api.page(path, { outcome: outcome.value, until, limit: PAGE, cursor }, signal);
+    const page = await api.page(path, { outcome: outcome.value, until: day.read(), limit: PAGE, cursor }, signal);
     return { items: page.items, next: page.cursor };
   }
 

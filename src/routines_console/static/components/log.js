@@ -3,17 +3,17 @@
  */
 
 import { empty, h } from "../dom.js";
-import { clock } from "../time.js";
+import { clock, zone } from "../time.js";
 import { cause, isLong } from "./cause.js";
 
 /** Build the list. @param {any[]} events @param {any} run */
 export function log(events, run) {
   if (!events.length) return empty("Nothing yet", "The events of the run will be listed here.");
-  return h("ol", { class: "log" }, events.map((event) => h("li", {},
+  return [h("p", { class: "hint" }, `Times of day in ${zone(events[0].at)}.`), h("ol", { class: "log" }, events.map((event) => h("li", {},
     clock(event.at),
     h("span", { class: `event ${event.event.split("_").at(-1)}` }, event.event.replaceAll("_", " ")),
     h("div", { class: "story" }, event.step && h("strong", {}, event.step), event.try_number > 1 && ` attempt ${event.try_number}`,
-      told(event, run)))));
+      told(event, run)))))];
 }
 
 /**

@@ -2,13 +2,16 @@
  * Show in which minutes of an hour the slots fall, and what the same hour of the week before became.
  */
 
+import { partsOf } from "../clock.js";
 import { facts, fill, h } from "../dom.js";
 import { DAY_MILLISECONDS, HOUR_MILLISECONDS, readLoad, stamp } from "../load.js";
-import { utc } from "../time.js";
+import { between, written } from "../time.js";
 import { count } from "../words.js";
 import { complaint } from "./failure.js";
 import { workTime } from "./hours.js";
-import { MINUTES, minuteBars, two } from "./minute-bars.js";
+import { MINUTES, minuteBars } from "./minute-bars.js";
+
+const MINUTE_MILLISECONDS = 60_000;
 
 /**
  * Build the place where an hour is opened.
@@ -39,11 +42,11 @@ export function minutes({ session, signal }) {
         const buckets = await readLoad(session, begin, begin + HOUR_MILLISECONDS, "minute", signal);
         const [earlier] = await readLoad(session, before, before + HOUR_MILLISECONDS, "hour", signal);
         if (mine !== asked) return;
-        fill(said, h("h3", {}, between(hour)), h("p", { class: "sentence" }, sentence(buckets)));
+        fill(said, heading(hour), h("p", { class: "sentence" }, sentence(buckets)));
         fill(rest, shown(hour, week, buckets, earlier));
       } catch (error) {
         if (mine !== asked || signal.aborted) return;
-        fill(said, h("h3", {}, between(hour)));
+        fill(said, heading(hour));
         fill(rest, complaint(error));
       }
     },
@@ -61,8 +64,8 @@ function shown(hour, week, buckets, earlier) {
   ];
 }
 
-function between({ at }) {
-  return `${utc(at)} to ${utc(stamp(Date.parse(at) + HOUR_MILLISECONDS)).split(", ")[1]} UTC`;
+function heading({ at }) {
+  return h("h3", {}, between(at, stamp(Date.parse(at) + HOUR_MILLISECONDS)));
 }
 
 function sentence(buckets) {
@@ -86,7 +89,7 @@ function overfull(hour, week) {
 function chart({ at }, buckets) {
   const counts = new Array(MINUTES).fill(0);
   for (const bucket of buckets) counts[minuteOf(bucket)] = total(bucket);
-  return minuteBars(counts, (minute) => `${at.slice(11, 14)}${two(minute)}`);
+  return minuteBars(counts, (minute) => written(stamp(Date.parse(at) + minute * MINUTE_MILLISECONDS)));
 }
 
 /** List the minutes that have slots; minutes in a row with the same slots are one line. */
@@ -101,7 +104,7 @@ function table(buckets) {
     h("caption", { class: "unseen" }, "The minutes that have slots"),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Minute"), h("th", { scope: "col" }, "Slots"))),
     h("tbody", {}, lines.map(({ from, to, bucket }) => h("tr", {},
-      h("th", { scope: "row" }, `:${two(from)}${to > from ? ` to :${two(to)}` : ""}`),
+      h("th", { scope: "row" }, `:${minuteAfter(bucket, 0)}${to > from ? ` to :${minuteAfter(bucket, to - from)}` : ""}`),
       h("td", {}, outcome(bucket), to > from && " each")))));
 }
 
@@ -112,4 +115,9 @@ function outcome({ slots, started, skipped }) {
 
 function minuteOf({ at }) {
   return Number(at.slice(14, 16));
+}
+
+/** Write the minute so many after a bucket as the chosen clock shows it: zones may be half an hour apart. */
+function minuteAfter({ at }, minutes) {
+  return String(partsOf(Date.parse(at) + minutes * MINUTE_MILLISECONDS).minute).padStart(2, "0");
 }

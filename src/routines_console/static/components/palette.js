@@ -1,5 +1,5 @@
 /**
- * Find anything by typing: pages, what can be done on this page, tasks, routines, and a run by its number. Ctrl-K opens it.
+ * Find anything by typing: pages, what can be done, other collections, tasks, routines, and a run by its number. Ctrl-K opens it.
  */
 
 import { address, fill, h } from "../dom.js";
@@ -22,15 +22,16 @@ const RUN = /^(?:run\s*)?#?(\d{1,18})$/i;
  *
  * @param {import("../session.js").Session} session
  * @param {(text: string) => void} say
+ * @param {Entry[]} everywhere What can be done on every page.
  */
-export function openPalette(session, say) {
+export function openPalette(session, say, everywhere) {
   const leaving = new AbortController();
   const input = h("input", { id: "palette-words", role: "combobox", autocomplete: "off", spellcheck: "false", placeholder: "A routine, a task, a page, a run number",
     "aria-label": "Find", "aria-expanded": "true", "aria-controls": "palette-list", oninput: draw, onkeydown: pressed });
   const list = h("ul", { id: "palette-list", role: "listbox", "aria-label": "Found" });
   const status = h("p", { class: "hint", role: "status" });
   const dialog = h("dialog", { class: "palette", "aria-label": "Find", onclose: closed, onclick: (event) => event.target === dialog && dialog.close() }, input, list, status);
-  const here = [...actions(), ...pages()];
+  const here = [...actions(), ...pages(), ...everywhere];
   /** @type {Entry[]} */
   let named = [];
   /** @type {Entry[]} */

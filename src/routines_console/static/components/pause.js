@@ -2,11 +2,12 @@
  * Ask how long to pause a routine, and why; show how long it is paused.
  */
 
+import { clockName } from "../clock.js";
 import { button, fill, h } from "../dom.js";
 import { at } from "../time.js";
 import { complaint } from "./failure.js";
 import { clearErrors, field, focusError, showError, showErrors } from "./fields.js";
-import { FORM, momentField } from "./moment.js";
+import { momentField, momentForm } from "./moment.js";
 
 export const MOST_CHARACTERS = 500;
 
@@ -24,7 +25,7 @@ export function askForPause(routine, send) {
     const trouble = h("div", {});
     const form = h("form", { onsubmit, novalidate: true },
       h("h2", { id: "pause-heading" }, routine.paused ? "Change the pause" : "Pause this routine"),
-      field("until", "Until (UTC)", until.input, "It then resumes by itself. Leave it empty to pause until someone resumes it."),
+      field("until", `Until (${clockName()})`, until.input, "It then resumes by itself. Leave it empty to pause until someone resumes it."),
       field("note", "Note", note, "Shown with the pause and with each slot that falls in it."),
       trouble,
       h("div", { class: "actions" }, h("button", { class: "primary", id: "pause-save" }, routine.paused ? "Save" : "Pause"), button("Cancel", () => end(false))));
@@ -36,7 +37,7 @@ export function askForPause(routine, send) {
       fill(trouble);
       const time = until.read();
       if (time === undefined) {
-        showError(form, "until", FORM);
+        showError(form, "until", momentForm());
         return focusError(form);
       }
       try {
@@ -62,5 +63,5 @@ export function askForPause(routine, send) {
 export function pauseNotice(routine) {
   const { paused_until: until, paused_note: note } = routine;
   if (!until && !note) return null;
-  return h("p", { class: "notice" }, "Paused", until && [" until ", at(until), " UTC"], note && [" · ", note]);
+  return h("p", { class: "notice" }, "Paused", until && [" until ", at(until)], note && [" · ", note]);
 }

@@ -68,7 +68,7 @@ export function revisions(context, path, editing) {
 /** Say what restoring a revision does. */
 function consequence({ at: time, revision }, changed, lost) {
   return [
-    h("p", {}, "From its next slot on, the routine does again what it did since ", at(time), " UTC. This is a revision of its own, so it can be undone. Its name and its pause stay."),
+    h("p", {}, "From its next slot on, the routine does again what it did since ", at(time), ". This is a revision of its own, so it can be undone. Its name and its pause stay."),
     changed.length > 0 && [h("p", {}, "This changes:"), difference(changed)],
     lost.length > 0 && h("p", { class: "notice" }, `Revision ${revision} had ${listed(lost)}, which the routine has no longer. Values of secrets are not kept: enter them afterwards.`),
   ];

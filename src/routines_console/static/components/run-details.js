@@ -3,7 +3,7 @@
  */
 
 import { address, facts, h, link } from "../dom.js";
-import { utc, when } from "../time.js";
+import { at, when } from "../time.js";
 
 const TRIGGERS = { schedule: "the schedule", "run-now": "Run now", api: "the API", retry: "a failed run", rerun: "a rerun", backfill: "a backfill" };
 
@@ -56,7 +56,7 @@ export function runDetails(run, task, routine) {
     ["Started by", trigger(run, task, routine)],
     byRoutine ? ["Routine", routine ? routineLinks(task, routine) : routine === null ? `${byRoutine} (deleted)` : byRoutine] : null,
     run.routine_revision ? ["Revision", `${run.routine_revision} of the routine`] : null,
-    slot ? ["Slot", routine ? h("a", { href: address(["routines", task, routine], { slot }) }, utc(slot), " UTC") : `${utc(slot)} UTC`] : null,
+    slot ? ["Slot", routine ? h("a", { href: address(["routines", task, routine], { slot }) }, at(slot)) : at(slot)] : null,
     run.temporal_url ? ["Temporal", h("a", { href: run.temporal_url, rel: "noreferrer" }, "Open in Temporal")] : null,
     ["Created", when(run.created_at)],
     ["Started", when(run.started_at, "not yet")],

@@ -2,12 +2,13 @@
  * Choose the time that a report covers; the choice is in the address.
  */
 
+import { clockName } from "../clock.js";
 import { address, h } from "../dom.js";
 import { go } from "../router.js";
 import { WINDOWS } from "../report.js";
 import { complaint } from "./failure.js";
 import { clearErrors, field, focusError, showError, showErrors } from "./fields.js";
-import { FORM, momentField } from "./moment.js";
+import { momentField, momentForm } from "./moment.js";
 
 /**
  * Build the form.
@@ -25,14 +26,14 @@ export function spanForm(span, error) {
     event.preventDefault();
     clearErrors(form);
     const [from, to] = [ends.from.read(), ends.to.read()];
-    if (!from) showError(form, "from", FORM);
-    if (!to) showError(form, "to", FORM);
+    if (!from) showError(form, "from", momentForm());
+    if (!to) showError(form, "to", momentForm());
     if (from && to) return go(address(["report"], { from, to }));
     focusError(form);
   }
 
   const form = h("form", { onsubmit, novalidate: true, class: "side-by-side" },
-    field("from", "From (UTC)", ends.from.input), field("to", "To (UTC)", ends.to.input), h("button", { id: "show" }, "Show"));
+    field("from", `From (${clockName()})`, ends.from.input), field("to", `To (${clockName()})`, ends.to.input), h("button", { id: "show" }, "Show"));
   const isPlaced = error && showErrors(form, error);
   return h("div", { class: "span-form" },
     h("nav", { "aria-label": "Times" }, windows), error && !isPlaced && complaint(error),

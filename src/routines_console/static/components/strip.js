@@ -4,7 +4,7 @@
  */
 
 import { address, h } from "../dom.js";
-import { utc } from "../time.js";
+import { written } from "../time.js";
 import { count, KINDS, kindOf, listed } from "../words.js";
 import { roving } from "./roving.js";
 
@@ -34,8 +34,8 @@ function bar(outcome, { id, name, task_name: task }) {
   const kind = kindOf(outcome);
   const slot = outcome.scheduled_for;
   const run = outcome.last_trajectory_id ?? outcome.trajectory_id;
-  const more = outcome.slot_count > 1 ? ` (${count(outcome.slot_count, "slot")}, until ${utc(outcome.last_scheduled_for)})` : "";
-  const words = `${utc(slot)} UTC${more}: ${KINDS[kind] ?? kind}${run ? `, run ${run}` : ""}`;
+  const more = outcome.slot_count > 1 ? ` (${count(outcome.slot_count, "slot")}, until ${written(outcome.last_scheduled_for)})` : "";
+  const words = `${written(slot)}${more}: ${KINDS[kind] ?? kind}${run ? `, run ${run}` : ""}`;
   const href = run ? address(["runs", task, run]) : address(["routines", task, name], { slot });
   return h("a", { id: `slot-${id}-${slot}`, href, "aria-label": words, title: words }, h("i", { class: `bar ${kind}` }));
 }

@@ -2,13 +2,12 @@
  * Ask why a routine ran, or did not run, at a given time; the ledger answers in a sentence.
  */
 
+import { clockName } from "../clock.js";
 import { fill, h, link } from "../dom.js";
 import { at } from "../time.js";
 import { complaint } from "./failure.js";
-import { FORM, momentField } from "./moment.js";
+import { momentField, momentForm } from "./moment.js";
 
-/** How the sentence names the run that has filled a slot, which no fact does. */
-const FILLED = /Filled afterwards: run (\d+) /;
 const TIME = /(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)/;
 
 /**
@@ -31,12 +30,12 @@ export function why({ session: { api }, signal }, path, task, suggested, isAsked
     const time = moment.read();
     if (!time) {
       moment.input.setAttribute("aria-invalid", "true");
-      return fill(answer, h("p", { class: "field-error" }, FORM));
+      return fill(answer, h("p", { class: "field-error" }, momentForm()));
     }
     moment.input.removeAttribute("aria-invalid");
     try {
       const { sentence, facts } = await api.get([...path, "why"], { at: time }, signal);
-      if (mine === asked) fill(answer, h("p", { class: "sentence" }, readable(sentence)), runs(facts, FILLED.exec(sentence)?.[1], task));
+      if (mine === asked) fill(answer, h("p", { class: "sentence" }, readable(sentence)), runs(facts, task));
     } catch (error) {
       if (mine === asked && !signal.aborted) fill(answer, complaint(error));
     }
@@ -44,7 +43,7 @@ export function why({ session: { api }, signal }, path, task, suggested, isAsked
 
   if (isAsked) ask();
   return h("form", { onsubmit: (event) => { event.preventDefault(); ask(); }, novalidate: true },
-    h("label", { for: "why-at" }, "Time (UTC)"),
+    h("label", { for: "why-at" }, `Time (${clockName()})`),
     h("div", { class: "with-button" }, moment.input, h("button", { class: "primary", id: "ask-why" }, "Ask")),
     h("p", { class: "hint", id: "why-hint" }, "Any time, past or future."),
     answer);
@@ -52,10 +51,10 @@ export function why({ session: { api }, signal }, path, task, suggested, isAsked
 
 /** Format the times in the service's sentence. @param {string} sentence */
 function readable(sentence) {
-  return sentence.split(TIME).map((piece) => TIME.test(piece) ? h("span", {}, at(piece), " UTC") : piece);
+  return sentence.split(TIME).map((piece) => TIME.test(piece) ? at(piece) : piece);
 }
 
-function runs(facts, filledBy, task) {
-  const ids = [facts.trajectory_id, facts.last_trajectory_id, facts.blocking_trajectory_id, filledBy].filter(Boolean);
+function runs(facts, task) {
+  const ids = [facts.trajectory_id, facts.last_trajectory_id, facts.blocking_trajectory_id, facts.filled_by].filter(Boolean);
   return ids.length > 0 && h("p", {}, ids.map((id) => link(["runs", task, id], {}, `Open run ${id}`)));
 }

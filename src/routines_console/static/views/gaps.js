@@ -11,7 +11,7 @@ import { pages } from "../components/pages.js";
 import { badge } from "../components/strip.js";
 import { DAY_MILLISECONDS, stamp } from "../load.js";
 import { timeOf } from "../report.js";
-import { at, now, utc } from "../time.js";
+import { at, now, written } from "../time.js";
 import { KINDS, REPROCESS, skipSentence } from "../words.js";
 
 const PAGE = 100;
@@ -90,7 +90,7 @@ function beginning({ from, to, what }, oldest) {
 function lede({ task, name }, { from, to, what }) {
   const back = what ? link(["routines", task, name, "gaps"], {}, "All gaps") : h("a", { href: address(["report"], { from, to }) }, "Back to the report");
   return h("p", { class: "lede" }, "Slots that never ran, and why, and those whose run failed: ",
-    from ? ["from ", at(from), " to ", at(to), " UTC. ", back] : `of the last ${DAYS} days.`);
+    from ? ["from ", at(from), " to ", at(to), ". ", back] : `of the last ${DAYS} days.`);
 }
 
 function gapList({ session: { api }, params: { task, name }, signal }, path, { from, to }) {
@@ -121,7 +121,7 @@ function row(gap, task, name) {
     h("div", {}, badge(gap.reason)),
     h("div", { class: "story" }, story(gap, task)),
     !EXCLUDED.includes(gap.reason) && h("div", { class: "end" }, h("a", { href: filling(gap, task, name) },
-      "Run this slot", h("span", { class: "unseen" }, ` of ${utc(gap.scheduled_for)}`))));
+      "Run this slot", h("span", { class: "unseen" }, ` of ${written(gap.scheduled_for)}`))));
 }
 
 /** Return the address of this page for one slot: no other one comes within a minute. */

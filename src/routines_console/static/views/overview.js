@@ -6,6 +6,7 @@ import { pause } from "../api.js";
 import { address, button, empty, fill, h, link, title } from "../dom.js";
 import { Fleet, latest, PAGE } from "../fleet.js";
 import { bulk } from "../components/bulk.js";
+import { followRoutines } from "../following.js";
 import { isDisabled } from "../components/failure.js";
 import { filterOf, filters } from "../components/filters.js";
 import { row } from "../components/routine-row.js";
@@ -15,19 +16,26 @@ import { sinceOf, today } from "../components/today.js";
 import { spanOf } from "../report.js";
 import { note } from "../router.js";
 import { Selection } from "../selection.js";
-import { ago, utc } from "../time.js";
+import { ago, at } from "../time.js";
 import { count, listed } from "../words.js";
 
 const ROWS = 50;
-/** How long after one page of routines the next is read again: a collection of five pages is refreshed every 150 s. */
-const REFRESH_MILLISECONDS = 30_000;
+/** How long until the service is asked again what has changed: of a collection of up to five pages, and in a tab in the background. */
+const REFRESH_MILLISECONDS = 10_000;
+const BACKGROUND_MILLISECONDS = 60_000;
+const QUICK_PAGES = 5;
+/** The numbers of the band are read again at most so many requests later, and all routines after so many: a run becomes slow without a change. */
+const BAND_EVERY = 3;
+const ALL_EVERY = 60;
 
 /** Build the page. @param {import("../main.js").Context} context */
 export async function overview(context) {
   try {
+    const feed = followRoutines(context.session, context.signal);
+    await feed.next();
     // Back shows at once what was there, and then reads it again.
     const fleet = (context.kept && context.session.fleet) ?? await firstPage(context);
-    return { name: "Overview", body: page(context, fleet) };
+    return { name: "", body: page(context, fleet, feed) };
   } catch (error) {
     if (isDisabled(error)) return { name: "Routines are disabled", body: disabled() };
     throw error;
@@ -46,7 +54,7 @@ function disabled() {
     link(["tasks"], {}, "Tasks and their runs"), " are available without it."));
 }
 
-function page(context, fleet) {
+function page(context, fleet, feed) {
   let shown = context.kept?.shown ?? ROWS;
   const selection = context.kept?.selection ?? new Selection();
   let filter = { ...filterOf(context.query), ...sinceOf(context.query) };
@@ -58,11 +66,12 @@ function page(context, fleet) {
   /** Which request for strips was the last to ask for each routine. @type {Map<number, number>} */
   const filledBy = new Map();
   let filling = 0;
+  let isBandStale = false;
   /** Ids of routines whose strips must be loaded again. */
   let stale = new Set();
   const head = h("div", { class: "summary" });
   const asOf = h("span", {});
-  const list = h("ul", { class: "rows", "aria-label": "Routines" });
+  const list = h("ul", { class: "rows", "aria-label": "Routines", onseen: () => current.judge() && draw() });
   const foot = h("div", { class: "foot" });
   const controls = filters(filter, narrow);
   const band = today(context, filter, narrow);
@@ -82,6 +91,7 @@ function page(context, fleet) {
     fill(head, summary(current), h("p", { class: "as-of quiet" }, asOf,
       button("Refresh", () => refresh().catch(failed), { class: "plain", id: "refresh" })));
     dated();
+    context.tell(current.unseen());
     controls.offer(current.tasks(), current.tally());
     const found = current.find(filter, band.has);
     const rows = found.slice(0, shown);
@@ -114,7 +124,7 @@ function page(context, fleet) {
 
   /** Say when the routines were read, whenever they are drawn. */
   function dated() {
-    fill(asOf, `As of ${utc(new Date(current.readAt).toISOString())} UTC `);
+    fill(asOf, "As of ", at(new Date(current.readAt).toISOString()), " ");
   }
 
   function below(found, rows) {
@@ -129,9 +139,11 @@ function page(context, fleet) {
     ];
   }
 
+  /** Read everything again. */
   async function refresh() {
     asked += 1;
     const mine = asked;
+    await feed.next();
     const fresh = await firstPage(context);
     while (!fresh.isWhole) await fresh.more();
     if (mine !== asked) return;
@@ -139,9 +151,37 @@ function page(context, fleet) {
     const isSame = JSON.stringify(fresh.entries) === JSON.stringify(current.entries);
     current = fresh;
     context.session.fleet = fresh;
-    const isNarrowed = await band.load() && filter.of;
+    const isNarrowed = await readBand() && filter.of;
     if (isSame && !isNarrowed) dated();
     else draw();
+  }
+
+  /** Read what has changed. */
+  async function update(times) {
+    const changes = await feed.next();
+    if (!changes.is_whole || times % ALL_EVERY === 0) return refresh();
+    const mine = asked;
+    const hasChanged = changes.routines.length + changes.deleted.length > 0;
+    if (hasChanged) {
+      const recents = await current.take(changes, SLOTS);
+      if (mine !== asked) return;
+      filling += 1;
+      for (const [id, recent] of recents) {
+        filledBy.set(id, filling);
+        strips.set(id, recent);
+      }
+      isBandStale = true;
+    }
+    current.readAt = feed.asOf;
+    const isNarrowed = isBandStale && times % BAND_EVERY === 0 && await readBand() && filter.of;
+    if (current.judge() || hasChanged || isNarrowed) draw();
+    else dated();
+  }
+
+  /** Read the numbers of the band. */
+  async function readBand() {
+    isBandStale = false;
+    return band.load();
   }
 
   function failed(error) {
@@ -154,9 +194,10 @@ function page(context, fleet) {
       await current.more();
       draw();
     }
-    for (;;) {
-      await pause(REFRESH_MILLISECONDS * Math.max(1, Math.ceil(current.entries.length / PAGE)), context.signal);
-      if (document.visibilityState === "visible") await refresh().catch(failed);
+    for (let times = 1; ; times += 1) {
+      const part = Math.max(1, Math.ceil(current.entries.length / (QUICK_PAGES * PAGE)));
+      await pause(document.visibilityState === "visible" ? REFRESH_MILLISECONDS * part : BACKGROUND_MILLISECONDS * part, context.signal);
+      await update(times).catch(failed);
     }
   }
 
@@ -191,7 +232,7 @@ function summary(fleet) {
   return [
     h("div", { class: "headline" }, title(headline(tally, total, fleet.isWhole)),
       link(["new"], { class: "button primary" }, "New routine")),
-    total > 0 && h("p", { class: "lede" }, `${count(total, "routine")}${fleet.isWhole ? "" : " so far"}, by their last outcome: ${listed(counts)}.`,
+    total > 0 && h("p", { class: "lede" }, `${count(total, "routine")}${fleet.isWhole ? "" : " so far"}, by their last outcome: ${listed(counts)}.`, tally.attention > fleet.unseen() && ` Of those that need attention, you have seen ${(tally.attention - fleet.unseen()).toLocaleString("en")}.`,
       next && [" Next: ", link(["routines", next.routine.task_name, next.routine.name], {}, next.routine.name), " ", ago(next.routine.next_run_at), "."]),
   ];
 }

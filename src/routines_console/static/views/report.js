@@ -39,9 +39,9 @@ function page(context, span, found) {
   });
   return h("div", { class: "report" },
     h("div", { class: "headline" }, title(headline(total)), actions(context, span)),
-    h("p", { class: "lede" }, context.session.collection, ": slots from ", at(span.from), " to ", at(span.to), " UTC."),
+    h("p", { class: "lede" }, context.session.collection, ": slots from ", at(span.from), " to ", at(span.to), "."),
     spanForm(span, null),
-    found.completeSince && h("p", { class: "notice" }, "Slots up to ", at(found.completeSince), " UTC may be missing: their time of retention is over."),
+    found.completeSince && h("p", { class: "notice" }, "Slots up to ", at(found.completeSince), " may be missing: their time of retention is over."),
     h("ul", { class: "numbers", "aria-label": "All routines" }, columns.map(({ name, text, counts }) => figure(name, text, counts(total)))),
     lines.length > 0 ? h("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Routines" }, h("table", {}, head(columns), shown))
       : empty("Nothing was due", "No slot of any routine falls in this time."),

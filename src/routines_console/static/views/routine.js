@@ -16,6 +16,7 @@ import { runs } from "../components/runs.js";
 import { badge, SLOTS, strip } from "../components/strip.js";
 import { why } from "../components/why.js";
 import { latest } from "../fleet.js";
+import { followRoutines } from "../following.js";
 import { healthOf } from "../health.js";
 import { timeOf } from "../report.js";
 import { go } from "../router.js";
@@ -23,7 +24,12 @@ import { now, when } from "../time.js";
 import { cadenceWords } from "../words.js";
 
 const COMING = 5;
+/** Where the list of webhooks is among the lists of the page, if it has one. */
+const WEBHOOKS = 3;
 const REFRESH_MILLISECONDS = 10_000;
+/** Webhooks are read again after so many requests, and everything after so many: both change without a change of the routine. */
+const WEBHOOKS_EVERY = 3;
+const ALL_EVERY = 30;
 
 /**
  * @typedef {object} Seen What the service says of the routine.
@@ -62,13 +68,22 @@ async function look({ session, signal }, path) {
   return { found, recent: recents.get(found.id), slots: coming.slots };
 }
 
-/** Read the routine again and again while the page is visible, and draw what has changed. */
+/** Read the routine again whenever something of it has changed, while the page is visible, and draw what is new. */
 async function follow(context, path, first, shown, lists) {
+  const feed = followRoutines(context.session, context.signal, { routine: first.found.id });
+  await feed.next();
   let last = first;
-  for (;;) {
+  // The first time everything is read: what has changed before the feed began is not in it.
+  for (let times = 0; ; times += 1) {
     await pause(REFRESH_MILLISECONDS, context.signal);
     if (document.visibilityState !== "visible" || shown.isBusy()) continue;
     try {
+      const { is_whole: isWhole, routines, deleted } = await feed.next();
+      if (deleted.length) return context.reload();
+      if (isWhole && !routines.length && times % ALL_EVERY) {
+        if (times % WEBHOOKS_EVERY === 0) await lists.at(WEBHOOKS)?.refresh();
+        continue;
+      }
       const seen = await look(context, path);
       if (JSON.stringify(seen) !== JSON.stringify(last) && !shown.isBusy()) shown.draw(seen);
       last = seen;

@@ -17,6 +17,7 @@ import { rerun } from "../components/rerun.js";
 import { crumbs, retries, runDetails } from "../components/run-details.js";
 import { badge } from "../components/strip.js";
 import { timeline } from "../components/timeline.js";
+import { followRun } from "../following.js";
 import { at, duration, elapsed, secondsBetween } from "../time.js";
 
 const FIRST_POLL_MILLISECONDS = 1000;
@@ -77,13 +78,23 @@ async function routineOf({ session: { api, collection, routines }, params: { tas
   return null;
 }
 
-/** Poll the run while it is active and the page is visible. */
-async function follow({ session: { api }, signal, say }, path, first, page) {
+/** Read the run again whenever it has come further, while it is active and the page is visible. */
+async function follow({ session, params: { task, id }, signal, say }, path, first, page) {
+  const { api } = session;
+  const feed = followRun(session, task, id, signal);
   let shown = first;
   let wait = FIRST_POLL_MILLISECONDS;
+  /** What has changed before the feed began is not in it. */
+  let isFirst = true;
   while (!shown.ended_at) {
+    if (isFirst) await feed.next();
     await pause(wait, signal);
     if (document.visibilityState !== "visible") continue;
+    if (!isFirst && !(await feed.next()).has_changed) {
+      wait = Math.min(wait * 1.5, LONGEST_POLL_MILLISECONDS);
+      continue;
+    }
+    isFirst = false;
     const fresh = await api.get(path, {}, signal);
     const hasChanged = fresh.updated !== shown.updated || fresh.status !== shown.status;
     page.drawChildren(fresh);
@@ -215,7 +226,7 @@ function header(context, run, lede) {
     h("div", { class: "headline" }, title(`Run ${run.trajectory_id}`),
       h("div", { class: "actions" }, !run.ended_at && button("Cancel run", (event) => cancel(context, run, trouble, event), { class: "danger", id: "cancel" }))),
     lede,
-    (run.scheduled_for ?? run.fills_slot) && h("p", { class: "quiet" }, "For the slot ", at(run.scheduled_for ?? run.fills_slot), " UTC"),
+    (run.scheduled_for ?? run.fills_slot) && h("p", { class: "quiet" }, "For the slot ", at(run.scheduled_for ?? run.fills_slot)),
     retries(run),
     trouble,
     run.error && cause(run.error, "notice bad"),

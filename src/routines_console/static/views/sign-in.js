@@ -1,9 +1,9 @@
 /**
- * Ask for an API key; the service checks it before it is stored.
+ * Ask for an API key; the service checks it before it is stored. The user may have keys of other collections already.
  */
 
 import { Problem } from "../api.js";
-import { fill, h } from "../dom.js";
+import { button, fill, h } from "../dom.js";
 import { signIn } from "../session.js";
 
 const PRINTABLE = /^[\x21-\x7e]+$/;
@@ -13,8 +13,10 @@ const PRINTABLE = /^[\x21-\x7e]+$/;
  *
  * @param {string} reason Why the user has to sign in; empty on the first visit.
  * @param {(session: import("../session.js").Session) => void} done Called once the key has been accepted.
+ * @param {string[]} others The collections that there are keys for.
+ * @param {(collection: string) => void} back Called when the user goes back to one of them.
  */
-export function signInPage(reason, done) {
+export function signInPage(reason, done, others, back) {
   const input = h("input", {
     id: "key", name: "key", type: "password", autocomplete: "off", spellcheck: "false", required: true,
     autocapitalize: "off", placeholder: "rtn_…", "aria-describedby": "key-hint key-error",
@@ -46,10 +48,11 @@ export function signInPage(reason, done) {
     h("form", { onsubmit, novalidate: true },
       h("label", { for: "key" }, "API key"), input, error,
       h("p", { id: "key-hint", class: "hint" },
-        "The key stays in this tab and is forgotten when you sign out or close it. Create one with ",
+        "The key stays in the tabs of this console and is forgotten when you sign out or close them. Create one with ",
         h("code", {}, "routines keys create --collection NAME"), "; ", h("code", {}, "routines up"),
         " stores the demo key in ", h("code", {}, ".routines/demo.key"), "."),
-      submit));
+      submit),
+    others.length > 0 && h("p", { class: "actions" }, others.map((each) => button(`Back to ${each}`, () => back(each), { class: "plain" }))));
 }
 
 async function checked(key) {

@@ -8,7 +8,7 @@ import { hours, MEASURES, workTime } from "../components/hours.js";
 import { minutes } from "../components/minutes.js";
 import { beginOf, DAY_MILLISECONDS, readWeek, stamp, today } from "../load.js";
 import { note } from "../router.js";
-import { utc } from "../time.js";
+import { utcDay, written } from "../time.js";
 import { count } from "../words.js";
 
 const WEEK_MILLISECONDS = 7 * DAY_MILLISECONDS;
@@ -67,7 +67,7 @@ function page(context, found) {
 
 function headline(found) {
   const total = sum(found, ({ slots, started, skipped }) => slots + started + skipped);
-  return `${count(total, "slot")} ${found.begin === today() ? "in the week ahead" : `in the week from ${utc(found.days[0]).split(",")[0]}`}.`;
+  return `${count(total, "slot")} ${found.begin === today() ? "in the week ahead" : `in the week from ${utcDay(found.days[0])}`}.`;
 }
 
 /** Say how much is to come, and when most of it does. */
@@ -79,7 +79,7 @@ function lede(found) {
   const busiest = found.hours.find(({ slots }) => slots === most);
   return [
     `${count(coming, "slot")} to come`, seconds ? `, about ${workTime(seconds)} of work for the workers` : "", ". ",
-    `The busiest hour is ${utc(busiest.at)} UTC with ${count(most, "slot")}.`,
+    `The busiest hour is ${written(busiest.at)} with ${count(most, "slot")}.`,
   ];
 }
 
@@ -95,7 +95,7 @@ function legend(found) {
     h("li", {}, "The darker, the more is to come. Hours that are past show what became of their slots."),
     h("li", {}, found.most === null ? h("span", {}, "No hour counts as overfull: the collection has ", h("a", { href: address(["limits"]) }, "no limit of concurrent runs"), ".")
       : [h("i", { class: "swatch overfull", "aria-hidden": "true" }), `Overfull: more work than ${count(found.most, "run")} at once can do.`]),
-    named.map(([day, label]) => h("li", {}, h("span", { class: "mark-named" }, "◆"), ` ${utc(day).split(",")[0]}: ${label}. Routines that exclude it do not fire.`)),
+    named.map(([day, label]) => h("li", {}, h("span", { class: "mark-named" }, "◆"), ` ${utcDay(day)}: ${label}. Routines that exclude it do not fire.`)),
     found.unmarked > 0 && h("li", {}, `The days of ${count(found.unmarked, "more calendar")} are not marked.`));
 }
 
