@@ -51,6 +51,11 @@ export function partsOf(milliseconds, local = isLocal) {
     : { year: time.getUTCFullYear(), month: time.getUTCMonth(), date: time.getUTCDate(), day: time.getUTCDay(), hour: time.getUTCHours(), minute: time.getUTCMinutes(), second: time.getUTCSeconds() };
 }
 
+/** Return how far the chosen clock is ahead of UTC at a time, in milliseconds. @param {number} milliseconds */
+export function offsetAt(milliseconds) {
+  return isLocal ? -60_000 * new Date(milliseconds).getTimezoneOffset() : 0;
+}
+
 /**
  * Put a time together. Where a clock shows it twice, the first; one that it skips becomes another.
  *

@@ -2,6 +2,7 @@
  * Choose which time the timeline shows. It moves along with the clock until another time is chosen.
  */
 
+import { offsetAt } from "./clock.js";
 import { stamp } from "./load.js";
 import { now } from "./time.js";
 
@@ -109,7 +110,8 @@ export class Stretch {
   /** Return the times that are written above the lanes. @param {boolean} isNarrow */
   marked(isNarrow) {
     const step = LENGTHS[this.#level].step * SECOND_MILLISECONDS * (isNarrow ? NARROW.step : 1);
-    const first = Math.ceil(this.begin / step) * step;
+    const offset = offsetAt(this.begin);
+    const first = Math.ceil((this.begin + offset) / step) * step - offset;
     return Array.from({ length: Math.ceil((this.end - first) / step) }, (_, index) => first + index * step);
   }
 }

@@ -53,9 +53,18 @@ export function between(from, to) {
   return `${bare(from)}${zones[0] === zones[1] ? "" : ` ${zones[0]}`} to ${bare(to).split(", ")[1]} ${zones[1]}`;
 }
 
-/** Write a time in UTC, without its zone: for what is in UTC whatever the clock. @param {string} iso */
-export function utc(iso) {
-  return bare(iso, false);
+/** Write when something begins and ends, with the day only once if it is the same: `Fri 27 Nov, 09:00 to 10:30 UTC`. @param {string} from @param {string} to */
+export function fromTo(from, to) {
+  if (from === to) return written(from);
+  const [begin, end] = [from, to].map((each) => bare(each));
+  const zones = [from, to].map(zone);
+  const [day, time] = end.split(", ");
+  return `${begin}${zones[0] === zones[1] ? "" : ` ${zones[0]}`} to ${begin.startsWith(`${day}, `) ? time : end} ${zones[1]}`;
+}
+
+/** Take a time apart by the chosen clock, into its day and the time of the day: `Fri 27 Nov` and `09:00`. @param {string} iso */
+export function dayAndTime(iso) {
+  return bare(iso).split(", ");
 }
 
 /** Write a day of UTC: `Fri 27 Nov`. @param {string} iso */

@@ -4,7 +4,7 @@
 
 import { IdempotencyKeys } from "../api.js";
 import { h } from "../dom.js";
-import { utc } from "../time.js";
+import { written } from "../time.js";
 import { count } from "../words.js";
 import { effect, nameOf, newestRuns, parted, pathOf } from "./actions.js";
 
@@ -57,7 +57,7 @@ export function rerunAll(session, entries, from) {
           ...wanted.length ? [/** @type {[string, string[]]} */ ([`${count(wanted.length, "failed run")} of ${count(idle.length, "routine")} will be run again.`,
             wanted.map(({ routine, run }) => `${nameOf(routine)}, ${run}`)])] : [],
           effect(busy, "has a run going on, and is left out.", "have a run going on, and are left out."),
-          effect(good, `has no failed run since ${utc(from)} UTC.`, `have no failed run since ${utc(from)} UTC.`),
+          effect(good, `has no failed run since ${written(from)}.`, `have no failed run since ${written(from)}.`),
         ].filter((told) => told !== null),
         notes: ["Each runs from its first step, with the parameters that it had."],
         jobs: wanted,

@@ -2,7 +2,7 @@
  * Put the marks of the timeline, and its times, into words.
  */
 
-import { duration, now, utc } from "../time.js";
+import { dayAndTime, duration, fromTo, now, written } from "../time.js";
 import { count, KINDS } from "../words.js";
 
 /** How late a run may begin without a word, in seconds. */
@@ -13,7 +13,7 @@ export const STATUSES = ["pending", "running", "completed", "failed", "cancelled
 /** Say when a mark was, or will be, and what it is: "Mon 30 Nov, 09:00 UTC: Completed, run 4251, 2 min 10 s". @param {any} mark */
 export function markWords(mark) {
   const isSpan = mark.until && (mark.count > 1 || !STATUSES.includes(mark.kind));
-  return [`${isSpan ? spanWords(mark.at, mark.until) : utc(mark.at)} UTC: ${KINDS[mark.kind] ?? mark.kind}`, ...details(mark)].join(", ");
+  return [`${isSpan ? fromTo(mark.at, mark.until) : written(mark.at)}: ${KINDS[mark.kind] ?? mark.kind}`, ...details(mark)].join(", ");
 }
 
 function details({ kind, count: number = 1, at, until, trajectory_id: run, scheduled_for: slot }) {
@@ -28,19 +28,11 @@ function details({ kind, count: number = 1, at, until, trajectory_id: run, sched
 
 /** Say until when a routine is paused. @param {any} found */
 export function pauseWords({ paused_until: until }) {
-  return until ? `paused until ${utc(until)} UTC` : "paused";
-}
-
-/** Write from when until when something is, with the day only once if it is the same. @param {string} at @param {string} until */
-export function spanWords(at, until) {
-  const [begin, end] = [utc(at), utc(until)];
-  const [day, time] = end.split(", ");
-  if (begin === end) return begin;
-  return `${begin} to ${begin.startsWith(`${day}, `) ? time : end}`;
+  return until ? `paused until ${written(until)}` : "paused";
 }
 
 /** Write a time above the lanes: at midnight the day. @param {number} time */
 export function axisWords(time) {
-  const [day, clock] = utc(new Date(time).toISOString()).split(", ");
+  const [day, clock] = dayAndTime(new Date(time).toISOString());
   return clock === "00:00" ? { text: day, isMidnight: true } : { text: clock, isMidnight: false };
 }

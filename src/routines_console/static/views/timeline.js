@@ -8,13 +8,12 @@ import { axis, lines, nowPlace } from "../components/axis.js";
 import { isDisabled } from "../components/failure.js";
 import { laneKeys } from "../components/lane-keys.js";
 import { lanePages } from "../components/lane-pages.js";
-import { spanWords } from "../components/lane-words.js";
 import { lane, legend } from "../components/lanes.js";
 import { stamp } from "../load.js";
 import { bad } from "../report.js";
 import { note } from "../router.js";
 import { Stretch } from "../stretch.js";
-import { now, utc } from "../time.js";
+import { fromTo, now, written } from "../time.js";
 
 const PAGE = 50;
 /** The service lists no more routines by their ids. */
@@ -92,10 +91,10 @@ function page(context) {
   }
 
   function drawFrame() {
-    const words = `${spanWords(stamp(stretch.begin), stamp(stretch.end))} UTC.`;
+    const words = `${fromTo(stamp(stretch.begin), stamp(stretch.end))}.`;
     fill(heading, stretch.isFollowing ? stretch.words : words);
     fill(lede, stretch.isFollowing ? words : "Now leads back to the present.");
-    fill(asOf, `As of ${utc(stamp(now()))} UTC `);
+    fill(asOf, `As of ${written(stamp(now()))} `);
     fill(scale, axis(stretch, NARROW.matches));
     fill(behind, lines(stretch, NARROW.matches));
     chart.style.setProperty("--now", nowPlace(stretch));
