@@ -219,12 +219,23 @@ uncounted AS (
 SELECT id FROM suspended;
 
 -- name: stop_run
--- Ends a run that its worker has stopped for the run of a later slot. Its end admits that one.
+-- Ends a run that its worker has stopped for the run of a later slot. Its end admits that one. If that one no longer waits, because a
+-- person has cancelled it, the run returns to the queue. SKIP LOCKED: what is being cancelled does not count, and if it waits after all,
+-- fence_off ends the run.
+WITH later AS MATERIALIZED (
+    SELECT id FROM routines.trajectories
+    WHERE triggered_by_routine_id = (SELECT triggered_by_routine_id FROM routines.trajectories WHERE id = %(id)s::bigint)
+      AND place < 1 AND final_status IS NULL
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+)
 UPDATE routines.trajectories
-SET status = 'cancelled', fence = fence + 1, ended_at = now(), updated_at = now(), lease_expires_at = NULL,
-    error = 'cancelled: by its overlap policy, for the run of a later slot'
+SET status = CASE WHEN is_replaced THEN 'cancelled' ELSE 'pending' END, fence = fence + 1, updated_at = now(), lease_expires_at = NULL,
+    ended_at = CASE WHEN is_replaced THEN now() END,
+    error = CASE WHEN is_replaced THEN 'cancelled: by its overlap policy, for the run of a later slot' END
+FROM (SELECT EXISTS (SELECT FROM later) AS is_replaced) AS found
 WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND status = 'running'
-RETURNING id;
+RETURNING is_replaced;
 
 -- name: fence_off
 -- Cancels the runs that no worker will stop for the run of a later slot (policy cancel_other): those that no worker has, that Temporal
@@ -244,6 +255,13 @@ WITH in_the_way AS MATERIALIZED (
         LIMIT 1
         FOR UPDATE SKIP LOCKED
     ) AS active
+    -- Locked too, so that no run is stopped for one that is being cancelled.
+    CROSS JOIN LATERAL (
+        SELECT FROM routines.trajectories AS still
+        WHERE still.id = waiting.id AND place = 0 AND status = 'running'
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) AS waits
     WHERE waiting.place = 0 AND waiting.final_status IS NULL AND other.place IS DISTINCT FROM 0
     LIMIT %(most)s::integer
 )

@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 import psycopg
 import pytest
 
-from routines_core.db import Connection, runs
+from routines_core.db import Connection, connect, runs
 from routines_core.db.runs import Checkpoint, Claim
 from routines_core.db.tick import tick
-from support.rows import CATCHUP, at, ledger, make_routine, make_task, value
+from support.rows import CATCHUP, Database, at, ledger, make_routine, make_task, value
 from support.stepping import tick_at
 
 NINE = at("2026-05-04 09:00")
@@ -16,6 +16,7 @@ HOUR = timedelta(hours=1)
 RUN_NOW = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger,
                                                 init_params)
              SELECT collection_id, task_id, 1, id, 'run-now', '{}' FROM routines.routines RETURNING id"""
+CANCEL_WAITING = "UPDATE routines.trajectories SET status = 'cancelled', ended_at = now() WHERE place = 0"
 PLACES = """SELECT array_agg(ARRAY[id, place] ORDER BY id) FROM routines.trajectories WHERE ended_at IS NULL"""
 PLACED = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger,
                                                scheduled_for, init_params, place)
@@ -229,6 +230,35 @@ async def test_runs_that_nobody_will_stop_are_fenced_off_at_once_and_others_afte
     assert len(await claimed(connection)) == 1
     error = await value(connection, "SELECT error FROM routines.trajectories WHERE id = %s", by_hand)
     assert error == "cancelled: by its overlap policy, for the run of a later slot"
+
+
+async def test_a_run_whose_later_one_was_cancelled_meanwhile_returns_to_the_queue(
+    connection: Connection, routine: int
+) -> None:
+    await follow(connection, "cancel_other")
+    await tick_at(connection, NINE)
+    [run] = await claimed(connection)
+    await tick_at(connection, NINE + HOUR)
+    assert await runs.still_claimed(connection, [(run.id, run.fence)]) == {run.id: True}
+    await connection.execute(CANCEL_WAITING)
+    assert not await runs.stop(connection, run)
+    [again] = await claimed(connection)
+    assert (again.id, again.fence) == (run.id, run.fence + 2)
+
+
+async def test_no_run_is_stopped_for_one_that_is_being_cancelled(
+    connection: Connection, database: Database, routine: int
+) -> None:
+    await follow(connection, "cancel_other")
+    await connection.execute(RUN_NOW)  # which no worker has
+    await tick_at(connection, NINE)
+    [by_hand, waiting] = await value(connection, PLACES)
+    async with connect(database.url, "person") as person, person.transaction():
+        await person.execute(CANCEL_WAITING)
+        assert await runs.fence_off(connection) == []
+    assert await runs.fence_off(connection) == []
+    assert await value(connection, PLACES) == [by_hand]
+    assert waiting[1] == 0
 
 
 async def test_nothing_is_stopped_for_a_run_that_waits_in_line(connection: Connection, routine: int) -> None:

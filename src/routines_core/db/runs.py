@@ -198,6 +198,10 @@ class _Renewed(msgspec.Struct):
     renewed: bool
 
 
+class _Stopped(msgspec.Struct):
+    is_replaced: bool
+
+
 class _Noted(msgspec.Struct):
     is_noted: bool
 
@@ -210,7 +214,7 @@ _LOAD_WORKFLOW = Statement("runs.load_workflow", _Workflow)
 _SLOT = Statement("runs.slot", _Slot)
 _SUSPEND = Statement("runs.suspend", _Id)
 _STILL_CLAIMED = Statement("runs.still_claimed", _StillClaimed)
-_STOP_RUN = Statement("runs.stop_run", _Id)
+_STOP_RUN = Statement("runs.stop_run", _Stopped)
 _FENCE_OFF = Statement("runs.fence_off", _Id)
 _ADMIT = Statement("runs.admit", Admitted)
 _CHECKPOINT = Statement("runs.checkpoint", _Id)
@@ -317,8 +321,12 @@ async def still_claimed(connection: Connection, pairs: Pairs) -> dict[int, bool]
 
 
 async def stop(connection: Connection, run: Claim) -> bool:
-    """Cancel a run that must stop, once it does nothing more. Returns False if it was lost."""
-    return await _STOP_RUN.first(connection, id=run.id, fence=run.fence) is not None
+    """Cancel a run that must stop, once it does nothing more; if no later run waits any more, return it to the queue.
+
+    Returns False if it was not cancelled, or was lost.
+    """
+    stopped = await _STOP_RUN.first(connection, id=run.id, fence=run.fence)
+    return stopped is not None and stopped.is_replaced
 
 
 async def admit(connection: Connection) -> Admitted:

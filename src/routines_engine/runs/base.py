@@ -232,11 +232,12 @@ class WorkerBase(ABC):
         """
         await asyncio.wait([claimed.task])
         try:
-            await self._ask(lambda connection: runs.stop(connection, claimed.run))
+            is_stopped = await self._ask(lambda connection: runs.stop(connection, claimed.run))
         except Exception as error:  # noqa: BLE001 - whatever it is, others will end the run
             log.warning("stop not recorded", **named(claimed.run), **describe(error))
         else:
-            log.info("run stopped for a later slot", **named(claimed.run))
+            what = "run stopped for a later slot" if is_stopped else "run given back, no later slot waits any more"
+            log.info(what, **named(claimed.run))
 
     def _drop_all_but(self, still_ours: Container[int], claimed: list[ClaimedRun]) -> None:
         for each in claimed:
