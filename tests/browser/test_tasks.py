@@ -199,7 +199,7 @@ def test_faults_that_the_service_finds_are_shown_at_their_lines(console: Console
         assert (console.focused().get_attribute("id"), caret_line(console)) == ("workflow", 4)
         assert console.focused().get_attribute("aria-invalid") == "true"
         assert [plain(each) for each in console.all(".gutter .wrong")] == ["4", "7", "11"]
-        top = "return document.querySelectorAll('.marks p')[2].getBoundingClientRect().top"
+        top = "return document.querySelectorAll('.line-faults p')[2].getBoundingClientRect().top"
         row = "return document.querySelectorAll('.gutter span')[10].getBoundingClientRect().top"
         assert abs(console.driver.execute_script(top) - console.driver.execute_script(row)) < 2
         console.press("Line 11")

@@ -18,7 +18,7 @@ GENERIC_PLANS = 160000
 OF_PROGRAMS = {
     API: (
         "alert_rules. audit. backfills. calendars. collections. feeds. idempotency. keys.find_key keys.take_tokens "
-        "changes. ledger. planning. report. routines. secrets.find_pepper tasks.insert_task "
+        "changes. ledger. timeline. planning. report. routines. secrets.find_pepper tasks.insert_task "
         "tasks.update_task tasks.find_task tasks.list_tasks tasks.list_versions tasks.find_version tasks.delete_task "
         "trajectories. "
         "deliveries.list_deliveries deliveries.redeliver metrics. limits.list_own_limits limits.list_own_limited_tasks "

@@ -37,10 +37,7 @@ export class Problem extends Error {
   }
 }
 
-const NO_ANSWER = {
-  title: "The service is not responding",
-  detail: "Check that the API is running and that this machine can reach it, then try again.",
-};
+const NO_ANSWER = { title: "The service is not responding", detail: "Check that the API is running and that this machine can reach it, then try again." };
 
 /** A client that sends one key. */
 export class Api {
@@ -204,8 +201,7 @@ export class IdempotencyKeys {
 }
 
 function newIdempotencyKey() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return `console-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+  return `console-${Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }
 
 /**

@@ -17,7 +17,7 @@ const SETTLED_MILLISECONDS = 300;
  */
 export function jsonEditor(id, label, given) {
   const gutter = h("div", { class: "gutter" });
-  const marks = h("div", { class: "marks" });
+  const marks = h("div", { class: "line-faults" });
   const list = h("ul", { class: "faults", id: `${id}-faults` });
   const input = h("textarea", { id, class: "code", wrap: "off", spellcheck: "false", autocapitalize: "off", autocomplete: "off", "aria-describedby": `${id}-faults`, oninput: typed }, given);
   const element = h("div", { class: "field editor", "data-field": id },
