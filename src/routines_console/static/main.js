@@ -17,60 +17,21 @@
  */
 
 import { Problem } from "./api.js";
-import { LOCAL_ZONE, setLocal, showsLocal } from "./clock.js";
+import { maySetAside, mayStop } from "./asking.js";
+import { setLocal, showsLocal } from "./clock.js";
 import { address, fill } from "./dom.js";
-import { confirm } from "./components/confirm.js";
 import { failure } from "./components/failure.js";
 import { frame } from "./components/frame.js";
 import { openPalette } from "./components/palette.js";
+import { everywhere } from "./everywhere.js";
 import { listen } from "./keys.js";
+import { ROUTES } from "./pages.js";
 import { Places } from "./places.js";
 import { go, match, note, place } from "./router.js";
 import { home, nameCollection, prefix } from "./scope.js";
 import { collections, findCollection, forget, sessionOf, shareKeys, signOut } from "./session.js";
 import { hasChanges, release, watch } from "./unsaved.js";
-import { editRule, newRule } from "./views/alert-rule.js";
-import { alerts } from "./views/alerts.js";
-import { changes } from "./views/changes.js";
-import { feeds } from "./views/feeds.js";
-import { gaps } from "./views/gaps.js";
-import { limits } from "./views/limits.js";
-import { overview } from "./views/overview.js";
-import { report } from "./views/report.js";
-import { editRoutine, newRoutine } from "./views/routine-form.js";
-import { routine } from "./views/routine.js";
-import { run } from "./views/run.js";
 import { signInPage } from "./views/sign-in.js";
-import { task } from "./views/task.js";
-import { editTask, newTask } from "./views/task-form.js";
-import { tasks } from "./views/tasks.js";
-import { timeline } from "./views/timeline.js";
-import { versions } from "./views/versions.js";
-import { week } from "./views/week.js";
-
-/** @type {[string, (context: Context) => Promise<View>][]} */
-const ROUTES = [
-  ["/", overview],
-  ["/new", newRoutine],
-  ["/new/task", newTask],
-  ["/routines/:task/:name", routine],
-  ["/routines/:task/:name/edit", editRoutine],
-  ["/routines/:task/:name/gaps", gaps],
-  ["/timeline", timeline],
-  ["/week", week],
-  ["/report", report],
-  ["/tasks", tasks],
-  ["/tasks/:task", task],
-  ["/tasks/:task/edit", editTask],
-  ["/tasks/:task/versions", versions],
-  ["/runs/:task/:id", run],
-  ["/alerts", alerts],
-  ["/alerts/new", newRule],
-  ["/alerts/rules/:rule", editRule],
-  ["/changes", changes],
-  ["/feeds", feeds],
-  ["/limits", limits],
-];
 
 const NO_SUCH_PAGE = { title: "Page not found", detail: "The console has no page at this address.", advice: "Check the address for a typing error." };
 
@@ -79,7 +40,6 @@ const REFUSED = "This key no longer works: it was revoked or has expired.";
 /** @type {import("./session.js").Session | null} */
 let session = null;
 let leaving = new AbortController();
-let isAsking = false;
 const places = new Places();
 /** Whether the user is asked for a key because no tab has given one. */
 let isWaiting = false;
@@ -110,19 +70,7 @@ async function moved(event) {
 }
 
 function find() {
-  if (session && shell.element.isConnected) openPalette(session, shell.say, everywhere(session.collection));
-}
-
-/** Return what can be done on every page, for the palette. @param {string} current */
-function everywhere(current) {
-  const others = collections().filter((each) => each !== current);
-  return [
-    ...others.map((each) => ({ text: each, kind: "collection", choose: () => go(home(each)) })),
-    { text: "Add the key of another collection", kind: "action", choose: addKey },
-    { text: showsLocal() ? "Show times in UTC" : `Show times of ${LOCAL_ZONE}`, kind: "action", choose: turnClock },
-    ...others.length ? [{ text: `Sign out of ${current}`, kind: "action", choose: () => leave(current) }] : [],
-    { text: others.length ? "Sign out of all" : "Sign out", kind: "action", choose: () => leave(null) },
-  ];
+  if (session && shell.element.isConnected) openPalette(session, shell.say, everywhere(session.collection, { addKey, turnClock, signOut: leave }));
 }
 
 /** Show times by the other clock. */
@@ -131,27 +79,6 @@ async function turnClock() {
   setLocal(!showsLocal());
   shell.clock();
   await show("clock");
-}
-
-/** Return whether there are no changes that leaving the page would lose, or the user gives them up. */
-async function maySetAside() {
-  if (!hasChanges(document.body)) return true;
-  if (isAsking) return false;
-  isAsking = true;
-  try {
-    return await confirm("Leave without saving?", "What you changed on this page has not been saved.", "Leave", "Stay here");
-  } finally {
-    isAsking = false;
-  }
-}
-
-/** Return whether nothing is being done with several routines, or the user lets it stop. */
-async function mayStop() {
-  const work = session?.work;
-  if (!work?.isRunning) return true;
-  const rest = work.in("waiting", "working").length;
-  return confirm("Sign out and stop?", `${work.words.doing} is going on: ${rest.toLocaleString("en")} of ${work.items.length.toLocaleString("en")} are left.`,
-    "Sign out", "Stay here");
 }
 
 /** @param {string} hash */
@@ -256,7 +183,7 @@ function showFailure(error) {
 
 /** Sign out of a collection, or of all. @param {string | null} collection Null for all. */
 async function leave(collection) {
-  if (!await maySetAside() || !await mayStop()) return;
+  if (!await maySetAside() || !await mayStop(session?.work)) return;
   signOut(collection);
   forgotten(collection, collection ? `You have signed out of ${collection}.` : "You have signed out, and no tab has the key any more.");
 }

@@ -1,0 +1,28 @@
+/**
+ * Ask before something is lost: changes that were not saved, work that is going on.
+ */
+
+import { confirm } from "./components/confirm.js";
+import { hasChanges } from "./unsaved.js";
+
+let isAsking = false;
+
+/** Return whether there are no changes that leaving the page would lose, or the user gives them up. */
+export async function maySetAside() {
+  if (!hasChanges(document.body)) return true;
+  if (isAsking) return false;
+  isAsking = true;
+  try {
+    return await confirm("Leave without saving?", "What you changed on this page has not been saved.", "Leave", "Stay here");
+  } finally {
+    isAsking = false;
+  }
+}
+
+/** Return whether nothing is being done with several routines, or the user lets it stop. @param {any} work What a session does. */
+export async function mayStop(work) {
+  if (!work?.isRunning) return true;
+  const rest = work.in("waiting", "working").length;
+  return confirm("Sign out and stop?", `${work.words.doing} is going on: ${rest.toLocaleString("en")} of ${work.items.length.toLocaleString("en")} are left.`,
+    "Sign out", "Stay here");
+}
