@@ -31,11 +31,11 @@ from support.sampling import IS_SAMPLED
 BROWSER = "tests/browser/"
 LONG_WAITS = ("tests/chaos/test_chaos.py", BROWSER, "tests/chaos/test_mutants.py", "tests/temporal/test_crashes.py")
 ALWAYS_WHOLE = ("tests/chaos/test_mutants.py", "tests/security")
-SLOW_SHARE = 12
+SLOW_SHARE = 20
 """Of the slow tests of a file, a sample has the first, and then one of so many."""
-ALWAYS_TRIED = 4
+ALWAYS_TRIED = 3
 """So many cases of a test are in every sample."""
-CASES_SHARE = 12
+CASES_SHARE = 20
 """Of its other cases, a sample has one of so many."""
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 6 * 2**30

@@ -23,7 +23,7 @@ from support.sampling import sample
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 EVERY = os.environ.get("ROUTINES_CHAOS_MUTANTS") == "all"
-CHOSEN = list(MUTANTS) if EVERY else sample([mutant for mutant in MUTANTS if mutant.in_ci], 2)
+CHOSEN = list(MUTANTS) if EVERY else sample([mutant for mutant in MUTANTS if mutant.in_ci], 1)
 CONTROLS = [mutant for mutant in MUTANTS if mutant.faults is not None and not mutant.test][: None if EVERY else 1]
 SECONDS = 30  # at most, because a run ends at the first violation
 CONTROL_SECONDS = 8
