@@ -4,9 +4,9 @@ python bench/scale.py [--routines 10000 1000000 10000000] [--runs 1000000 200000
                       [--idle-seconds 60]
 
 By itself, not in `make bench`: ten million routines take most of an hour and tens of gigabytes where TMPDIR points to.
-A first table has a column for each number of routines, each of which had one slot on the day before; a second one for
-each number of past slots among the smallest number of runs, or a million routines at most (scale_fill.py has the
-shape). What belongs to one collection should cost the same in all columns.
+The first table has a column for each number of routines. Each of these had one slot on the day before. The second has a
+column for each number of past slots, spread over a million routines at most; scale_fill.py describes the data. What
+belongs to one collection should cost the same in all columns.
 
 Rates are inverted for the growth, so it is always that of the cost. Times are medians. The statements are those of the
 programs, under their roles.

@@ -1,7 +1,7 @@
 """Fill a database for scale.py as production would have filled it: all indexes, and the same rows beside each row.
 
-Collections of 10,000 daily routines each, in 50 tasks. Each routine had a slot on each past day, of which 2 % were
-missed and 1 % failed; a run has one step. Some runs are old enough for retention. Nothing is due for six hours.
+Each collection has 10,000 daily routines in 50 tasks. Each routine had a slot on every past day: 2 % of the slots were
+missed, and 1 % failed. A run has one step. Some runs are old enough to be deleted. Nothing is due for six hours.
 """
 
 import sys
@@ -89,7 +89,7 @@ class Size(NamedTuple):
 
     @property
     def slots(self) -> int:
-        """Return the number of past slots, nearly all of which started a run."""
+        """Return the number of past slots. 98 % of them started a run."""
         return self.routines * self.days
 
     @property
