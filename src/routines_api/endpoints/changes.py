@@ -31,9 +31,10 @@ async def get_changes(caller: Caller, *, since: Since = None, routine: RoutineId
     """List the routines that have changed since an earlier answer.
 
     Those that were created, changed or deleted, that had a slot, or of which a run was started, claimed by a worker or
-    ended. A change may be in two answers; none is in neither. If `is_whole` is false, read everything again: the
-    changes are too many for an answer, or the cursor is more than an hour old. What becomes true as time goes on, such
-    as a run that takes unusually long, is no change.
+    ended. A change may be in two answers. None is missing from both, except the end of a run that a person wrote in a
+    transaction of more than 15 s. If `is_whole` is false, read everything again: the changes are too many for an
+    answer, or the cursor is more than an hour old. What becomes true as time goes on, such as a run that takes
+    unusually long, is no change.
     """
     moment = _moment(since)
     await find_collection(caller.connection, caller.key_id)
