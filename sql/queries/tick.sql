@@ -120,8 +120,7 @@ considered AS NOT MATERIALIZED (
     SELECT claimed.id, claimed.collection_id, claimed.task_id, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id,
            timeout_seconds, backoff_left, settled_until, spread_offset, has_exclusions, in_time_since, first_slot, first_passed, newest,
            next_slot, now, overlap_policy,
-           active.trajectory_id AS active_run, task_versions.version,
-           task_versions.init_params || init_params_overrides AS init_params,
+           active.trajectory_id AS active_run, task.version, task.init_params || init_params_overrides AS init_params,
            CASE WHEN overlap_policy IS NOT NULL THEN routines.find_room(claimed.id, overlap_policy, max_concurrent) END AS room,
            -- Asked only for routines with a calendar or active hours. If these exclude the newest slot, an earlier one may fire.
            CASE WHEN has_exclusions AND newest > coalesce(settled_until, '-infinity')
@@ -129,13 +128,15 @@ considered AS NOT MATERIALIZED (
            END AS judgement
     FROM claimed
     FULL JOIN active ON active.routine_id = claimed.id
-    LEFT JOIN routines.tasks ON tasks.id = claimed.task_id
-    LEFT JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
+    LEFT JOIN LATERAL (
+        SELECT task_versions.version, task_versions.init_params
+        FROM routines.tasks JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
+        WHERE tasks.id = claimed.task_id OFFSET 0) AS task ON true
     OFFSET 0
 ),
 -- The outcome of the newest slot that is not excluded: the first of these that holds.
 decided AS MATERIALIZED (
-    SELECT *, CASE WHEN slot <= settled_until THEN 'settled'
+    SELECT CASE WHEN slot <= settled_until THEN 'settled'
                    -- Asked only where it may be so: a run that a person inserted for the slot is its outcome, even if it is active or
                    -- the slot is late. By its index for each slot. For EXISTS, Postgres might read all runs once instead.
                    WHEN (%(looks_for_runs)s::boolean OR active_run IS NOT NULL OR coalesce(slot + spread_offset, slot) < in_time_since)
@@ -148,7 +149,7 @@ decided AS MATERIALIZED (
                    WHEN fault IS NOT NULL THEN 'failed_to_start'
                    WHEN (room).waiting IS NOT NULL THEN 'take_over'
                    ELSE 'fire' END AS verdict,
-           CASE WHEN init_params_from_slot IS NOT NULL THEN routines.slot_values(id, slot, 'schedule') END AS slot_values
+           CASE WHEN init_params_from_slot IS NOT NULL THEN routines.slot_values(id, slot, 'schedule') END AS slot_values, *
     FROM (SELECT *, coalesce((judgement).slot, newest) AS slot,
               CASE WHEN overlap_policy IS NULL THEN active_run ELSE (room).blocked_by END AS blocked_by,
               coalesce(%(fault)s::text, CASE
@@ -160,6 +161,11 @@ decided AS MATERIALIZED (
           FROM (SELECT *, pg_column_size(init_params) + coalesce(3 * octet_length(init_params_from_slot::text), 0) AS init_params_bytes
                 FROM considered) AS measured) AS examined
 ),
+-- Most batches only fire the one slot of each routine. Then this is empty at once, and nothing looks for what else there may be.
+is_mixed AS MATERIALIZED (
+    SELECT bool_or(verdict <> 'fire' OR has_exclusions OR first_slot < slot OR first_passed < first_slot) AS answer FROM decided
+),
+mixed AS NOT MATERIALIZED (SELECT * FROM decided WHERE (SELECT answer FROM is_mixed)),
 -- The second guard: trajectories_slot_key rejects a slot that was fired before, trajectories_active_schedule_key (or
 -- trajectories_active_place_key, see find_room) a second active scheduled run. Any of them fails the whole batch, which is then tried
 -- again with `looks_for_runs`. That is rare, since it takes a run that a person inserted; ON CONFLICT DO NOTHING would cost every fire
@@ -182,7 +188,7 @@ taken_over AS MATERIALIZED (
         (room).waiting, slot, slot + spread_offset, version,
         CASE WHEN slot_values IS NULL THEN init_params ELSE init_params || routines.params_from_slot(init_params_from_slot, slot_values) END,
         slot_values, secret_refs, webhook_url, webhook_secret_id, timeout_seconds, now)
-    FROM decided WHERE verdict = 'take_over'
+    FROM mixed WHERE verdict = 'take_over'
 ),
 -- Slots that fell while no ticker ran: all but the newest, and the newest too if it is too old to catch up. Also slots that a
 -- person set next_run_at past.
@@ -190,7 +196,7 @@ late AS MATERIALIZED (
     SELECT *, CASE WHEN verdict = 'missed' THEN slot
                    ELSE greatest(first_slot, routines.latest_slot(cadence, slot - interval '1 microsecond')) END AS last_missed,
            greatest(first_passed, routines.latest_slot(cadence, first_slot - interval '1 microsecond')) AS last_passed
-    FROM decided CROSS JOIN LATERAL (SELECT routines.current_cadence(id) AS cadence) AS whole
+    FROM mixed CROSS JOIN LATERAL (SELECT routines.current_cadence(id) AS cadence) AS whole
     WHERE (verdict = 'missed' OR first_slot < slot AND verdict <> 'settled' OR first_passed < first_slot) AND NOT has_exclusions
 ),
 skipped AS (
@@ -199,7 +205,7 @@ skipped AS (
     SELECT collection_id, id, slot, slot, slot + spread_offset, 1, NULL::routines.cadence, verdict,
            CASE verdict WHEN 'overlap' THEN blocked_by END,
            CASE verdict WHEN 'failed_to_start' THEN fault WHEN 'backoff' THEN routines.backoff_detail(backoff_left) END, now
-    FROM decided WHERE verdict IN ('overlap', 'failed_to_start', 'backoff')
+    FROM mixed WHERE verdict IN ('overlap', 'failed_to_start', 'backoff')
     UNION ALL
     SELECT collection_id, id, first_slot, last_missed, last_missed + spread_offset,
            routines.slots_in_span(cadence, first_slot, last_missed),
@@ -208,7 +214,7 @@ skipped AS (
     UNION ALL
     SELECT collection_id, id, span_begin, span_end, span_end + spread_offset, slot_count, CASE WHEN slot_count > 1 THEN span.cadence END, span.reason, NULL,
            span.detail, now
-    FROM decided CROSS JOIN LATERAL routines.spans_to_skip(
+    FROM mixed CROSS JOIN LATERAL routines.spans_to_skip(
         id, first_passed, first_slot, newest, CASE WHEN verdict NOT IN ('excluded', 'missed') THEN slot END, (judgement).detail) AS span
     WHERE has_exclusions AND verdict <> 'settled'
       AND (verdict = 'missed' OR first_passed < newest OR (judgement).reason IS NOT NULL)
@@ -241,16 +247,16 @@ advanced AS (
 -- Separate from `advanced`, because writing `paused` calls the triggers that maintain next_run_at, for every row.
 struck AS (
     UPDATE routines.routines
-    SET next_run_at = routines.with_spread(routines, coalesce((judgement).moved_to, decided.next_slot)),
+    SET next_run_at = routines.with_spread(routines, coalesce((judgement).moved_to, mixed.next_slot)),
         moved_to = (judgement).moved_to,
-        settled_until = greatest(decided.settled_until, decided.newest),
+        settled_until = greatest(mixed.settled_until, mixed.newest),
         strikes = routines.strikes + 1,
         paused = routines.strikes + 1 >= %(max_strikes)s::integer,
-        paused_at = CASE WHEN routines.strikes + 1 >= %(max_strikes)s::integer THEN decided.now END,
+        paused_at = CASE WHEN routines.strikes + 1 >= %(max_strikes)s::integer THEN mixed.now END,
         paused_reason = CASE WHEN routines.strikes + 1 >= %(max_strikes)s::integer THEN
             'paused after ' || (routines.strikes + 1) || ' fires in a row that failed to start; the last: ' || fault END
-    FROM decided
-    WHERE routines.id = decided.id AND routines.id = ANY (ARRAY(SELECT id FROM claimed)) AND verdict = 'failed_to_start'
+    FROM mixed
+    WHERE routines.id = mixed.id AND routines.id = ANY (ARRAY(SELECT id FROM claimed)) AND verdict = 'failed_to_start'
     RETURNING routines.id, routines.paused
 ),
 -- A batch has few different delays, because slots are whole minutes and the whole batch fires at the same time.
