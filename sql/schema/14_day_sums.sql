@@ -133,8 +133,8 @@ CREATE TRIGGER mark_days_of_deleted AFTER DELETE ON routines.trajectories
 
 --------------------------------------------------------------------------------------------------------------- counting
 CREATE TYPE routines.run_counts AS (
-    routine_id bigint, started bigint, late bigint, completed bigint, failed bigint, cancelled bigint, archived bigint, active bigint,
-    max_delay interval, failed_slots timestamptz[], last_completed timestamptz
+    routine_id bigint, started integer, late integer, completed integer, failed integer, cancelled integer, archived integer,
+    active integer,    max_delay interval, failed_slots timestamptz[], last_completed timestamptz
 );
 COMMENT ON COLUMN routines.run_counts.routine_id IS 'The routine.';
 COMMENT ON COLUMN routines.run_counts.started IS 'The number of runs.';
@@ -159,16 +159,16 @@ CREATE FUNCTION routines.count_runs(
 SET plan_cache_mode = force_custom_plan SET enable_indexscan = off SET enable_seqscan = off SET work_mem = '64MB' AS $$
 BEGIN
     RETURN QUERY
-    SELECT id, sum(runs)::bigint, coalesce(sum(runs) FILTER (WHERE is_late), 0)::bigint,
-           coalesce(sum(runs) FILTER (WHERE status = 'completed'), 0)::bigint,
-           coalesce(sum(runs) FILTER (WHERE status = 'failed'), 0)::bigint,
-           coalesce(sum(runs) FILTER (WHERE status = 'cancelled'), 0)::bigint,
-           coalesce(sum(runs) FILTER (WHERE status = 'archived'), 0)::bigint,
-           coalesce(sum(runs) FILTER (WHERE status IN ('pending', 'running')), 0)::bigint, max(longest),
+    SELECT id, sum(runs)::integer, coalesce(sum(runs) FILTER (WHERE is_late), 0)::integer,
+           coalesce(sum(runs) FILTER (WHERE status = 'completed'), 0)::integer,
+           coalesce(sum(runs) FILTER (WHERE status = 'failed'), 0)::integer,
+           coalesce(sum(runs) FILTER (WHERE status = 'cancelled'), 0)::integer,
+           coalesce(sum(runs) FILTER (WHERE status = 'archived'), 0)::integer,
+           coalesce(sum(runs) FILTER (WHERE status IN ('pending', 'running')), 0)::integer, max(longest),
            max(failures) FILTER (WHERE is_late) || max(failures) FILTER (WHERE NOT is_late),
            max(newest) FILTER (WHERE status = 'completed')
     FROM (
-        SELECT triggered_by_routine_id AS id, outcome.status, delay > late_after AS is_late, count(*) AS runs, max(delay) AS longest,
+        SELECT triggered_by_routine_id AS id, outcome.status, delay > late_after AS is_late, count(*)::integer AS runs, max(delay) AS longest,
                max(scheduled_for) AS newest, array_agg(scheduled_for) FILTER (WHERE outcome.status = 'failed') AS failures
         FROM routines.trajectories
         CROSS JOIN LATERAL (SELECT routines.status_of_slot(id, trajectories.status, retried_by) AS status) AS outcome
@@ -314,21 +314,20 @@ BEGIN
                   SELECT day_sums.routine_id, day FROM routines.day_sums WHERE is_open AND day >= first_day AND day < end_day
                   UNION
                   SELECT day_changes.routine_id, day FROM routines.day_changes WHERE day >= first_day AND day < end_day) AS unsure
-              WHERE unsure.routine_id = ANY (routine_ids) GROUP BY day) AS stale
+              WHERE unsure.routine_id IN (SELECT unnest(routine_ids)) GROUP BY day) AS stale
         CROSS JOIN LATERAL routines.count_runs(
             stale.ids, routines.day_begins_at(stale.day), routines.day_begins_at(stale.day + 1), late_after, clock) AS counted
         UNION ALL
-        SELECT sums.routine_id, sum(sums.started), sum(sums.late), sum(sums.completed), sum(sums.failed), sum(sums.cancelled),
-               sum(sums.archived), 0, max(sums.max_delay), routines.concatenated(sums.failed_slots), max(sums.last_completed)
-        FROM routines.day_sums AS sums
-        WHERE NOT is_open AND sums.routine_id = ANY (routine_ids) AND day >= first_day AND day < end_day
+        SELECT sums.routine_id, sums.started, sums.late, sums.completed, sums.failed, sums.cancelled, sums.archived, 0, sums.max_delay,
+               sums.failed_slots, sums.last_completed
+        FROM unnest(routine_ids) AS asked (id) JOIN routines.day_sums AS sums ON sums.routine_id = asked.id
+        WHERE NOT is_open AND day >= first_day AND day < end_day
           AND (sums.routine_id, day) NOT IN (
               SELECT day_changes.routine_id, day_changes.day FROM routines.day_changes
               WHERE day_changes.day >= first_day AND day_changes.day < end_day)
-        GROUP BY sums.routine_id
     )
-    SELECT part.routine_id, sum(part.started)::bigint, sum(part.late)::bigint, sum(part.completed)::bigint, sum(part.failed)::bigint,
-           sum(part.cancelled)::bigint, sum(part.archived)::bigint, sum(part.active)::bigint, max(part.max_delay),
+    SELECT part.routine_id, sum(part.started)::integer, sum(part.late)::integer, sum(part.completed)::integer, sum(part.failed)::integer,
+           sum(part.cancelled)::integer, sum(part.archived)::integer, sum(part.active)::integer, max(part.max_delay),
            routines.concatenated(part.failed_slots), max(part.last_completed)
     FROM part GROUP BY part.routine_id HAVING sum(part.started) > 0;
 END $$;
