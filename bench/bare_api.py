@@ -15,14 +15,8 @@ from granian.server.embed import Server
 from litestar import Litestar, Request, get, patch, post
 
 from routines_api.http.access import CONNECTIONS
-from routines_api.schemas.responses import (
-    RoutineDetail,
-    RoutineRead,
-    WorkflowResponse,
-    routine_detail,
-    routine_read,
-    workflow_response,
-)
+from routines_api.schemas.routines import RoutineDetail, RoutineRead, routine_detail, routine_read
+from routines_api.schemas.runs import WorkflowResponse, workflow_response
 from routines_api.server import BACKLOG
 from routines_cli.main import _async_command
 from routines_core.db import open_pool, trajectories

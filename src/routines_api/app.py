@@ -54,7 +54,7 @@ from routines_api.http.work import Work
 from routines_api.metrics.api import METHODS, ApiMetrics
 from routines_api.metrics.endpoint import metrics
 from routines_api.openapi.description import describe, operation
-from routines_api.schemas.responses import Health
+from routines_api.schemas.service import Health
 from routines_console.site import MOUNT, Console
 from routines_core.bulkhead import Bulkhead
 from routines_core.db import open_pool

@@ -15,7 +15,7 @@ from routines_api.http.sealing import patch_spec
 from routines_api.openapi.description import operation
 from routines_api.schemas import faults, requests
 from routines_api.schemas.audit import ChangeRead, change_read, update_to
-from routines_api.schemas.responses import RoutineDetail, routine_detail
+from routines_api.schemas.routines import RoutineDetail, routine_detail
 from routines_core.db import audit as db
 from routines_core.db.audit import Kind
 from routines_core.db.routines import find_routine, patch_routine

@@ -12,7 +12,7 @@ from routines_api.http.pagination import Cursor, decode_cursor, next_link
 from routines_api.http.sealing import cadence_of
 from routines_api.openapi.description import operation
 from routines_api.schemas import cadences
-from routines_api.schemas.responses import CadenceSlots, CadenceTypeRead, cadence_types
+from routines_api.schemas.cadences import CadenceSlots, CadenceTypeRead, cadence_types
 from routines_api.schemas.times import YEARS
 from routines_core.db import planning
 from routines_core.db.collections import find_collection

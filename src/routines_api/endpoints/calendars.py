@@ -13,7 +13,7 @@ from routines_api.http.limit_gate import CALENDARS
 from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.openapi.description import operation
 from routines_api.schemas import calendars
-from routines_api.schemas.responses import CalendarRead, calendar_read
+from routines_api.schemas.calendars import CalendarRead, calendar_read
 from routines_core.db import calendars as db
 from routines_core.db.calendars import ListedCalendar
 from routines_core.errors import InvalidError

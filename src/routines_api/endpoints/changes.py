@@ -11,7 +11,8 @@ from routines_api.http.access import Caller
 from routines_api.http.pagination import decode_cursor
 from routines_api.http.paths import LARGEST_ID, id_of
 from routines_api.openapi.description import operation
-from routines_api.schemas.responses import Changes, RunChanges, routine_read
+from routines_api.schemas.changes import Changes, RunChanges
+from routines_api.schemas.routines import routine_read
 from routines_core.db import changes as db
 from routines_core.db.changes import ChangedRoutines, ChangedRun, Moment
 from routines_core.db.collections import find_collection

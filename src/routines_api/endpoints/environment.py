@@ -6,7 +6,7 @@ from routines_api.http.access import Caller
 from routines_api.http.sealing import environment_change
 from routines_api.openapi.description import operation
 from routines_api.schemas import requests
-from routines_api.schemas.responses import Environment
+from routines_api.schemas.environment import Environment
 from routines_core.db import collections as db
 from routines_core.errors import ConflictError, Fault, FaultsError
 from routines_core.mask import MASK

@@ -14,7 +14,7 @@ from routines_api.http.paths import id_of
 from routines_api.openapi.description import FEED_PATH, operation
 from routines_api.schemas import requests
 from routines_api.schemas.icalendar import calendar
-from routines_api.schemas.responses import FeedRead
+from routines_api.schemas.feeds import FeedRead
 from routines_core.db import feeds as db
 from routines_core.db.feeds import Feed, OpenFeed
 from routines_core.db.keys import AuthContext

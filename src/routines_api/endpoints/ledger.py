@@ -12,7 +12,7 @@ from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.http.paths import id_of
 from routines_api.http.times import AS_TIME, time_of
 from routines_api.openapi.description import operation
-from routines_api.schemas.responses import Slots, WhyRead
+from routines_api.schemas.ledger import Slots, WhyRead
 from routines_core.db import ledger as db
 from routines_core.db.collections import find_collection
 from routines_core.db.ledger import Occurrence, Outcome, RecentOutcomes, Why

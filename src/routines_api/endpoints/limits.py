@@ -10,7 +10,7 @@ from routines_api.http import json_body
 from routines_api.http.access import ApiRequest, ApiServices, Caller, read_body, refuse_other_types
 from routines_api.openapi.description import operation
 from routines_api.schemas import faults, requests
-from routines_api.schemas.responses import CollectionLimits, collection_limits
+from routines_api.schemas.limits import CollectionLimits, collection_limits
 from routines_core.db import Pool
 from routines_core.db import limits as db
 from routines_core.db.limits import LimitInUse

@@ -14,7 +14,7 @@ from routines_api.http.sealing import cadence_of
 from routines_api.http.times import AS_TIME, time_of
 from routines_api.openapi.description import operation
 from routines_api.schemas import cadences
-from routines_api.schemas.responses import ScheduleLoad, Suggestions
+from routines_api.schemas.planning import ScheduleLoad, Suggestions
 from routines_core.db import planning as db
 from routines_core.db.collections import find_collection
 from routines_core.db.keys import AuthContext

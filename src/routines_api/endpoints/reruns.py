@@ -11,7 +11,7 @@ from routines_api.http.sealing import rerun_spec
 from routines_api.http.tracing import traceparent_of
 from routines_api.openapi.description import operation
 from routines_api.schemas import requests
-from routines_api.schemas.responses import WorkflowResponse, workflow_response
+from routines_api.schemas.runs import WorkflowResponse, workflow_response
 from routines_core.db import trajectories as db
 from routines_core.errors import ConflictError, InvalidError, UnknownKeysError
 

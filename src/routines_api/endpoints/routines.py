@@ -15,16 +15,9 @@ from routines_api.http.sealing import create_spec, patch_spec, run_now_spec
 from routines_api.http.tracing import traceparent_of
 from routines_api.openapi.description import operation
 from routines_api.schemas import requests
-from routines_api.schemas.responses import (
-    InitParamsSchema,
-    RoutineDetail,
-    RoutineRead,
-    WorkflowResponse,
-    init_params_schema,
-    routine_detail,
-    routine_read,
-    workflow_response,
-)
+from routines_api.schemas.routines import RoutineDetail, RoutineRead, routine_detail, routine_read
+from routines_api.schemas.runs import WorkflowResponse, workflow_response
+from routines_api.schemas.tasks import InitParamsSchema, init_params_schema
 from routines_core.db import routines as db
 from routines_core.db.routines import RoutineChanges
 from routines_core.db.tasks import find_task

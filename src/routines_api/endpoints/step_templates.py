@@ -4,7 +4,7 @@ from litestar import get
 
 from routines_api.http.access import Caller
 from routines_api.openapi.description import operation
-from routines_api.schemas.responses import StepTemplates
+from routines_api.schemas.step_templates import StepTemplates
 from routines_core.db.collections import find_collection
 from routines_core.errors import NotFoundError
 from routines_workflow.catalogue import StepTemplate, step_templates

@@ -11,7 +11,7 @@ from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.http.paths import id_of
 from routines_api.openapi.description import operation
 from routines_api.schemas import requests
-from routines_api.schemas.responses import (
+from routines_api.schemas.tasks import (
     Message,
     TaskRead,
     TaskVersionDetail,

@@ -13,7 +13,7 @@ from routines_api.http.access import Door, place_of
 from routines_api.http.pagination import Cursor, decode_cursor, next_link
 from routines_api.http.times import AS_TIME, time_of
 from routines_api.openapi.description import operation
-from routines_api.schemas.responses import Timeline
+from routines_api.schemas.timeline import Timeline
 from routines_core.db import timeline as db
 from routines_core.db.collections import find_collection
 from routines_core.db.keys import AuthContext

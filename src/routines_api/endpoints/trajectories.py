@@ -16,7 +16,7 @@ from routines_api.http.pagination import Cursor, decode_cursor, next_link
 from routines_api.http.paths import LARGEST_ID, id_of
 from routines_api.openapi.description import operation
 from routines_api.schemas import requests
-from routines_api.schemas.responses import StatsRead, TrajectoryPage, WorkflowLog, stats_read, workflow_log
+from routines_api.schemas.trajectories import StatsRead, TrajectoryPage, WorkflowLog, stats_read, workflow_log
 from routines_core.db import trajectories as db
 from routines_core.db.tasks import find_task
 from routines_core.db.trajectories import (

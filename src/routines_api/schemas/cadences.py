@@ -1,7 +1,10 @@
-"""Bodies about cadences. Types and fields come from `routines_core.cadence`, and are listed nowhere else."""
+"""Cadences as they are sent and shown. Types and fields are listed only in `routines_core.cadence`."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal, cast
 
+import msgspec
+from msgspec import Meta
 from pydantic import (
     BeforeValidator,
     ConfigDict,
@@ -18,7 +21,8 @@ from pydantic_core import PydanticCustomError
 from routines_api.schemas.faults import faults_of
 from routines_api.schemas.fields import Bound, RequestBody, Slug, Spread, Time
 from routines_core import cadence
-from routines_core.cadence import CadenceField
+from routines_core.cadence import CadenceField, CadenceType
+from routines_core.db.planning import PreviewedSlot
 from routines_core.errors import Fault
 
 MOVABLE = [each.name for each in cadence.CADENCES if cadence.MINUTE in each.optional]
@@ -161,3 +165,61 @@ class CadenceSuggest(RequestBody):
         if name not in MOVABLE:
             raise ValueError(f"must be {', '.join(MOVABLE[:-1])} or {MOVABLE[-1]}: {name} has no minute to move")
         return wish
+
+
+class CadenceSlots(msgspec.Struct):
+    """The coming slots of a cadence that is not saved."""
+
+    slots: Annotated[
+        list[datetime | PreviewedSlot],
+        Meta(description="The next slot first: times in UTC, or objects if the request has more than a count."),
+    ]
+    warnings: Annotated[
+        list[str] | msgspec.UnsetType,
+        Meta(description="What to know before it is saved; absent with a count, and on the pages after the first."),
+    ] = msgspec.UNSET
+
+
+class CadenceFieldRead(msgspec.Struct):
+    """How a type of cadence uses a field: a number has a range, a word choices, and a text a format."""
+
+    required: Annotated[bool, Meta(description="Whether it must be given; otherwise it may be left out.")]
+    default: Annotated[int | str | None, Meta(description="The value used if it is left out.", examples=[0])]
+    minimum: Annotated[int | msgspec.UnsetType, Meta(description="The smallest number allowed.")] = msgspec.UNSET
+    maximum: Annotated[int | msgspec.UnsetType, Meta(description="The largest number allowed.")] = msgspec.UNSET
+    choices: Annotated[list[str] | msgspec.UnsetType, Meta(description="The words allowed, in display order.")] = (
+        msgspec.UNSET
+    )
+    format: Annotated[
+        str | msgspec.UnsetType,
+        Meta(description="cron (an expression, or an array of up to 10), timezone (an IANA name) or date-time."),
+    ] = msgspec.UNSET
+    example: Annotated[str | msgspec.UnsetType, Meta(description="A valid text.")] = msgspec.UNSET
+
+
+class CadenceTypeRead(msgspec.Struct):
+    """A type of cadence. It refuses fields that are not listed here."""
+
+    type: Annotated[str, Meta(description="Its name.", examples=["weekly"])]
+    description: Annotated[str, Meta(description="A sentence for people.", examples=["Once a week."])]
+    fields: Annotated[dict[str, CadenceFieldRead], Meta(description="The fields that it takes, in display order.")]
+
+
+def cadence_types() -> list[CadenceTypeRead]:
+    """Return the types of cadence that routines may have, in display order."""
+    return [
+        CadenceTypeRead(each.name, each.description, {field.name: _field_read(each, field) for field in each.fields})
+        for each in cadence.CADENCES
+    ]
+
+
+def _field_read(kind: CadenceType, field: CadenceField) -> CadenceFieldRead:
+    return CadenceFieldRead(
+        required=field in kind.required,
+        default=field.default,
+        minimum=msgspec.UNSET if field.minimum is None else field.minimum,
+        maximum=msgspec.UNSET if field.maximum is None else field.maximum,
+        choices=list(field.choices) or msgspec.UNSET,
+        format=field.format or msgspec.UNSET,
+        example=field.example or msgspec.UNSET,
+    )

@@ -1,12 +1,15 @@
-"""Bodies about days and hours on which routines do not fire."""
+"""Days and hours on which routines do not fire, as they are sent and shown."""
 
 from datetime import date
 from typing import Annotated, Any, Literal
 
+import msgspec
+from msgspec import Meta
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from routines_api.schemas.fields import RequestBody, Slug
+from routines_api.schemas.fields import RequestBody, Slug, TimeRead, shown_as
 from routines_api.schemas.times import parse_day
+from routines_core.db.calendars import Calendar
 
 
 class _Exclusion(RequestBody):
@@ -90,3 +93,51 @@ class CalendarPut(RequestBody):
     def stored_days(self) -> list[dict[str, str]]:
         """Return the days as they are stored and shown."""
         return [entry.model_dump(mode="json", by_alias=True, exclude_none=True) for entry in self.days]
+
+
+class RoutineCalendarRead(msgspec.Struct):
+    """Days on which a routine does not fire."""
+
+    exclude: Annotated[list[str], Meta(description="Names of calendars.", examples=[["holidays-de"]])]
+    on_excluded: Annotated[
+        str, Meta(description="skip, next_day or next_business_day: where an excluded slot moves.", examples=["skip"])
+    ] = "skip"
+
+
+class ActiveHoursRead(msgspec.Struct):
+    """The times of the week at which a routine may fire."""
+
+    windows: Annotated[list[str], Meta(description="Days and times.", examples=[["mon-fri 08:00-18:00"]])]
+    outside: Annotated[
+        str, Meta(description="skip, or defer: a slot moves to the beginning of the next window.", examples=["skip"])
+    ] = "skip"
+    timezone: Annotated[str | msgspec.UnsetType, Meta(description="Of the windows; absent: that of the cadence.")] = (
+        msgspec.UNSET
+    )
+
+
+class CalendarDay(msgspec.Struct, omit_defaults=True):
+    """A date, or several in a row."""
+
+    from_: Annotated[date, Meta(description="The first date.")] = msgspec.field(name="from")
+    to: Annotated[date | msgspec.UnsetType, Meta(description="The last date; absent: the same.")] = msgspec.UNSET
+    label: Annotated[str | msgspec.UnsetType, Meta(description="What the days are called; absent: nothing.")] = (
+        msgspec.UNSET
+    )
+
+
+class CalendarRead(msgspec.Struct):
+    """Days that routines can exclude."""
+
+    name: Annotated[str, Meta(description="Unique in its collection.", examples=["holidays-de"])]
+    timezone: Annotated[
+        str | None, Meta(description="Whose days they are; null: the time zone of each routine's cadence.")
+    ]
+    days: Annotated[list[CalendarDay], Meta(description="The dates, as they were given.")]
+    updated_at: Annotated[TimeRead, Meta(description="When it was last changed.")]
+
+
+def calendar_read(calendar: Calendar) -> CalendarRead:
+    """Convert a calendar."""
+    days = [shown_as(CalendarDay, entry) for entry in calendar.days]
+    return CalendarRead(calendar.name, calendar.timezone, days, calendar.updated_at)

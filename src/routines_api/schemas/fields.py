@@ -1,8 +1,9 @@
-"""What the bodies of requests have in common: a base class, and the types of fields."""
+"""What schemas have in common: the base class of request bodies, and the types of fields."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
+import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from routines_api.schemas.times import parse_time
@@ -27,6 +28,9 @@ Time = Annotated[
 ]
 """A time in RFC 3339 with a zone, in UTC."""
 Bound = Time | None
+TimeRead = Annotated[datetime, msgspec.Meta(description="ISO 8601 in UTC.", examples=["2026-05-04T09:00:00Z"])]
+
+Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 RUN_ID = r"^[1-9][0-9]{0,17}$"
 ENVIRONMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"
@@ -43,3 +47,8 @@ class RequestBody(BaseModel):
     """A request body. Unknown fields are refused, and no value is converted to another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def shown_as(shape: type[Shape], stored: dict[str, Any]) -> Shape:
+    """Convert fields that are stored as JSON to the shape in which they are shown; those that are null are not set."""
+    return msgspec.convert({name: value for name, value in stored.items() if value is not None}, shape)

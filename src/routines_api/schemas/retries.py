@@ -1,7 +1,9 @@
-"""The bodies of retries of runs."""
+"""Retries of scheduled runs, as they are sent and shown."""
 
 from typing import Annotated, Any, Literal
 
+import msgspec
+from msgspec import Meta
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from routines_api.schemas.fields import RequestBody
@@ -64,3 +66,25 @@ class RoutineRetry(RequestBody):
 
 def _short(number: float) -> float:
     return int(number) if number == int(number) else number
+
+
+class BackoffRead(msgspec.Struct):
+    """Growing delays before retries, in seconds."""
+
+    initial: Annotated[int | float, Meta(description="Before the first retry.")] = 60
+    multiplier: Annotated[int | float, Meta(description="How many times longer each further delay is.")] = 2
+    max: Annotated[int | float, Meta(description="No delay is longer.")] = 3600
+
+
+class RetryRead(msgspec.Struct):
+    """How a scheduled run that failed is retried."""
+
+    max_attempts: Annotated[int, Meta(description="How many attempts a slot gets, the first included.", examples=[3])]
+    backoff: Annotated[
+        list[int | float] | BackoffRead,
+        Meta(description="The delay before each retry, in seconds, or how the delays grow."),
+    ] = msgspec.field(default_factory=BackoffRead)
+    on: Annotated[str, Meta(description="any: after every failure; transient: only if the cause may go away.")] = "any"
+    until: Annotated[
+        int | str, Meta(description="next_slot, or how many seconds after the first attempt the last one may begin.")
+    ] = "next_slot"

@@ -1,0 +1,14 @@
+"""Calendar feeds as they are shown."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+
+class FeedRead(msgspec.Struct):
+    """A new calendar feed."""
+
+    id: Annotated[int, Meta(description="By which it can be revoked.", examples=[7])]
+    url: Annotated[str, Meta(description="To subscribe to in a calendar program. It holds the token.")]
+    token: Annotated[str, Meta(description="Opens the feed; shown only now.")]
