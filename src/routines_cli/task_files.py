@@ -2,7 +2,7 @@
 
 from routines_api.http.json_body import JsonLimits, decode
 from routines_api.schemas.faults import validate
-from routines_api.schemas.requests import TaskCreate
+from routines_api.schemas.tasks import TaskCreate
 
 LIMITS = JsonLimits(depth=32, string_length=1_000_000, items=10_000)
 """Limits of a file; operators may use longer strings than API clients."""

@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from routines_api.schemas.cadences import CadenceConfig
 from routines_api.schemas.faults import validate
-from routines_api.schemas.requests import RoutinePatch
+from routines_api.schemas.routines import RoutinePatch
 from routines_core import cadence
 from routines_core.cadence import CadenceField
 from routines_core.errors import FaultsError

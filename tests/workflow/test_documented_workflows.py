@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from routines_api.schemas.requests import TaskCreate
+from routines_api.schemas.tasks import TaskCreate
 from routines_workflow.checks import check_workflow
 from support.flows import FakeServices, Journal, flow_of
 from support.service import ROOT

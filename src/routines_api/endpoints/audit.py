@@ -13,9 +13,9 @@ from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.http.paths import id_of
 from routines_api.http.sealing import patch_spec
 from routines_api.openapi.description import operation
-from routines_api.schemas import faults, requests
+from routines_api.schemas import faults
 from routines_api.schemas.audit import ChangeRead, change_read, update_to
-from routines_api.schemas.routines import RoutineDetail, routine_detail
+from routines_api.schemas.routines import RoutineDetail, RoutinePatch, routine_detail
 from routines_core.db import audit as db
 from routines_core.db.audit import Kind
 from routines_core.db.routines import find_routine, patch_routine
@@ -72,7 +72,7 @@ class RevisionsController(Controller):
             caller.connection, key_id=caller.key_id, routine_id=routine.id, revision=id_of(revision)
         )
         fields, lost = update_to(spec, routine)
-        body = await caller.compute(partial(faults.validate, requests.RoutinePatch, fields))
+        body = await caller.compute(partial(faults.validate, RoutinePatch, fields))
         change = await patch_spec(caller, body, task=task, name=name)
         change = msgspec.structs.replace(change, id=routine.id, after_failures=spec.get("then"))
         if not await patch_routine(caller.connection, change, key_id=caller.key_id, task=task, name=name):

@@ -11,8 +11,7 @@ from routines_api.http.access import Caller, Door, place_of
 from routines_api.http.pagination import Cursor, decode_cursor, next_link
 from routines_api.http.sealing import cadence_of
 from routines_api.openapi.description import operation
-from routines_api.schemas import cadences
-from routines_api.schemas.cadences import CadenceSlots, CadenceTypeRead, cadence_types
+from routines_api.schemas.cadences import CadencePreview, CadenceSlots, CadenceTypeRead, cadence_types
 from routines_api.schemas.times import YEARS
 from routines_core.db import planning
 from routines_core.db.collections import find_collection
@@ -64,7 +63,7 @@ async def list_cadence_types(caller: Caller) -> list[CadenceTypeRead]:
     "/cadence-preview/{collection:str}",
     status_code=200,
     tags=["Routines"],
-    **operation("previewCadence", body=cadences.CadencePreview),
+    **operation("previewCadence", body=CadencePreview),
 )
 async def preview_cadence(
     auth: AuthContext, door: Door, *, limit: PreviewLimit = None, cursor: Cursor = None
@@ -77,7 +76,7 @@ async def preview_cadence(
     """
     async with door.body(auth) as content:
         async with door.open(auth, content) as caller:
-            body = await caller.body(cadences.CadencePreview)
+            body = await caller.body(CadencePreview)
             await find_collection(caller.connection, caller.key_id)
             if not body.is_long:
                 return await _next_slots(caller, body, limit, cursor)
@@ -90,7 +89,7 @@ async def preview_cadence(
 
 
 async def _next_slots(
-    caller: Caller, body: cadences.CadencePreview, limit: int | None, cursor: str | None
+    caller: Caller, body: CadencePreview, limit: int | None, cursor: str | None
 ) -> Response[CadenceSlots]:
     for name, given in {"limit": limit, "cursor": cursor}.items():
         if given is not None:
@@ -101,7 +100,7 @@ async def _next_slots(
     return Response(CadenceSlots([*slots]))
 
 
-def _wanted(body: cadences.CadencePreview, place: _Place | None) -> Preview:
+def _wanted(body: CadencePreview, place: _Place | None) -> Preview:
     """Return what is left to preview, from the beginning of this page.
 
     Raises:
@@ -124,7 +123,7 @@ def _wanted(body: cadences.CadencePreview, place: _Place | None) -> Preview:
 
 
 async def _page(
-    caller: Caller, body: cadences.CadencePreview, wanted: Preview, place: _Place | None, limit: int
+    caller: Caller, body: CadencePreview, wanted: Preview, place: _Place | None, limit: int
 ) -> Response[CadenceSlots]:
     shown, made_at = (place.shown, place.slot) if place else (0, None)
     limit = min(limit, MOST_SLOTS - shown)

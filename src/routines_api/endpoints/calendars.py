@@ -12,8 +12,7 @@ from routines_api.http.errors import MalformedBodyError
 from routines_api.http.limit_gate import CALENDARS
 from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.openapi.description import operation
-from routines_api.schemas import calendars
-from routines_api.schemas.calendars import CalendarRead, calendar_read
+from routines_api.schemas.calendars import CalendarPut, CalendarRead, calendar_read
 from routines_core.db import calendars as db
 from routines_core.db.calendars import ListedCalendar
 from routines_core.errors import InvalidError
@@ -54,7 +53,7 @@ async def get_calendar(calendar: str, caller: Caller) -> CalendarRead:
 @put(
     "/calendars/{collection:str}/{calendar:str}",
     tags=["Calendars"],
-    **operation("putCalendar", body=calendars.CalendarPut, file_type=ICS),
+    **operation("putCalendar", body=CalendarPut, file_type=ICS),
 )
 async def put_calendar(calendar: str, caller: Caller, *, timezone: FileZone = None) -> CalendarRead:
     """Create or replace a calendar.
@@ -67,7 +66,7 @@ async def put_calendar(calendar: str, caller: Caller, *, timezone: FileZone = No
     elif timezone is not None:
         raise InvalidError("timezone: is for a text/calendar body; send it as a field of the JSON body.", "timezone")
     else:
-        body = await caller.body(calendars.CalendarPut)
+        body = await caller.body(CalendarPut)
         days, zone = body.stored_days(), body.timezone
     if not await db.has_calendar(caller.connection, key_id=caller.key_id, name=calendar) and (
         refusal := await caller.services.limits.ask(caller.connection, caller.auth, CALENDARS)

@@ -5,8 +5,7 @@ from litestar import get, patch
 from routines_api.http.access import Caller
 from routines_api.http.sealing import environment_change
 from routines_api.openapi.description import operation
-from routines_api.schemas import requests
-from routines_api.schemas.environment import Environment
+from routines_api.schemas.environment import Environment, EnvironmentPatch
 from routines_core.db import collections as db
 from routines_core.errors import ConflictError, Fault, FaultsError
 from routines_core.mask import MASK
@@ -24,14 +23,14 @@ async def get_environment(caller: Caller) -> Environment:
 @patch(
     "/collections/{collection:str}/environment",
     tags=["Collections"],
-    **operation("updateEnvironment", body=requests.EnvironmentPatch, conflict=True),
+    **operation("updateEnvironment", body=EnvironmentPatch, conflict=True),
 )
 async def update_environment(caller: Caller) -> Environment:
     """Set and remove environment variables.
 
     Null removes a variable, the mask keeps its stored value, and variables left out are kept. Stored encrypted.
     """
-    body = await caller.body(requests.EnvironmentPatch)
+    body = await caller.body(EnvironmentPatch)
     sealed, removed, kept = environment_change(caller, body.environment_variables)
     if not await db.patch_environment(
         caller.connection, key_id=caller.key_id, sealed=sealed, removed=removed, kept=kept

@@ -12,9 +12,8 @@ from routines_api.http.limit_gate import FEEDS
 from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.http.paths import id_of
 from routines_api.openapi.description import FEED_PATH, operation
-from routines_api.schemas import requests
+from routines_api.schemas.feeds import FeedCreate, FeedRead
 from routines_api.schemas.icalendar import calendar
-from routines_api.schemas.feeds import FeedRead
 from routines_core.db import feeds as db
 from routines_core.db.feeds import Feed, OpenFeed
 from routines_core.db.keys import AuthContext
@@ -27,7 +26,7 @@ FeedLimit = Annotated[int, Parameter(ge=1, le=1000, description="Maximum number 
 @post(
     "/ics/{collection:str}",
     tags=["Routines"],
-    **operation("createFeed", body=requests.FeedCreate, body_required=False),
+    **operation("createFeed", body=FeedCreate, body_required=False),
 )
 async def create_feed(caller: Caller) -> FeedRead:
     """Create a calendar feed.
@@ -36,7 +35,7 @@ async def create_feed(caller: Caller) -> FeedRead:
     token is shown only in this answer, opens nothing else, and works until the feed is revoked or its task or routine
     is deleted.
     """
-    body = await caller.body_if_any(requests.FeedCreate)
+    body = await caller.body_if_any(FeedCreate)
     if refusal := await caller.services.limits.ask(caller.connection, caller.auth, FEEDS):
         raise refusal
     made = await db.create_feed(

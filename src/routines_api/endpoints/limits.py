@@ -9,8 +9,8 @@ from litestar.datastructures import State
 from routines_api.http import json_body
 from routines_api.http.access import ApiRequest, ApiServices, Caller, read_body, refuse_other_types
 from routines_api.openapi.description import operation
-from routines_api.schemas import faults, requests
-from routines_api.schemas.limits import CollectionLimits, collection_limits
+from routines_api.schemas import faults
+from routines_api.schemas.limits import CollectionLimits, LimitsPut, collection_limits
 from routines_core.db import Pool
 from routines_core.db import limits as db
 from routines_core.db.limits import LimitInUse
@@ -67,7 +67,7 @@ def _refuse_others(request: ApiRequest, services: ApiServices) -> None:
         raise UnauthorizedError
 
 
-async def _body(request: ApiRequest, services: ApiServices) -> requests.LimitsPut:
+async def _body(request: ApiRequest, services: ApiServices) -> LimitsPut:
     """Read and check the body, once the operator is known.
 
     Raises:
@@ -77,7 +77,7 @@ async def _body(request: ApiRequest, services: ApiServices) -> requests.LimitsPu
     if isinstance(body, InvalidError):
         raise body
     refuse_other_types(request)
-    wanted = faults.validate(requests.LimitsPut, json_body.decode(body, services.json_limits))
+    wanted = faults.validate(LimitsPut, json_body.decode(body, services.json_limits))
     for name, value in wanted.limits.items():
         try:
             check_limit(name, value)

@@ -13,7 +13,7 @@ from routines_api.http.access import Door, place_of
 from routines_api.http.sealing import cadence_of
 from routines_api.http.times import AS_TIME, time_of
 from routines_api.openapi.description import operation
-from routines_api.schemas import cadences
+from routines_api.schemas.cadences import CadenceSuggest
 from routines_api.schemas.planning import ScheduleLoad, Suggestions
 from routines_core.db import planning as db
 from routines_core.db.collections import find_collection
@@ -66,7 +66,7 @@ async def get_schedule_load(
     "/cadence-suggest/{collection:str}",
     status_code=200,
     tags=["Routines"],
-    **operation("suggestCadence", body=cadences.CadenceSuggest),
+    **operation("suggestCadence", body=CadenceSuggest),
 )
 async def suggest_cadence(door: Door) -> Suggestions:
     """Suggest quiet minutes near a cadence.
@@ -79,7 +79,7 @@ async def suggest_cadence(door: Door) -> Suggestions:
         place_of(door.services.plans, auth.collection_id),
         door.open(auth, content) as caller,
     ):
-        body = await caller.body(cadences.CadenceSuggest)
+        body = await caller.body(CadenceSuggest)
         await find_collection(caller.connection, caller.key_id)
         found = await db.quiet_minutes(
             caller.connection, key_id=caller.key_id, wish=cadence_of(body.cadence), window_minutes=body.window_minutes

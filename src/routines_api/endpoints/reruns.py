@@ -10,8 +10,7 @@ from routines_api.http.paths import id_of
 from routines_api.http.sealing import rerun_spec
 from routines_api.http.tracing import traceparent_of
 from routines_api.openapi.description import operation
-from routines_api.schemas import requests
-from routines_api.schemas.runs import WorkflowResponse, workflow_response
+from routines_api.schemas.runs import RerunCreate, WorkflowResponse, workflow_response
 from routines_core.db import trajectories as db
 from routines_core.errors import ConflictError, InvalidError, UnknownKeysError
 
@@ -20,7 +19,7 @@ from routines_core.errors import ConflictError, InvalidError, UnknownKeysError
     "/rerun/{collection:str}/{task:str}/{trajectory_id:str}",
     tags=["Runs"],
     status_code=200,
-    **operation("rerunTrajectory", body=requests.RerunCreate, body_required=False, idempotent=True),
+    **operation("rerunTrajectory", body=RerunCreate, body_required=False, idempotent=True),
 )
 async def rerun(task: str, trajectory_id: str, caller: Caller) -> WorkflowResponse:
     """Run an ended run again.
@@ -29,7 +28,7 @@ async def rerun(task: str, trajectory_id: str, caller: Caller) -> WorkflowRespon
     version of the workflow and the parameters of that run, apart from those in the body. Of a routine's run it is the
     newest attempt, whose outcome is that of the slot.
     """
-    body = await caller.body_if_any(requests.RerunCreate)
+    body = await caller.body_if_any(RerunCreate)
     refusal = await caller.services.limits.ask_run(caller.connection, caller.auth, with_webhook=True)
 
     async def start() -> WorkflowResponse:
@@ -52,7 +51,7 @@ async def rerun(task: str, trajectory_id: str, caller: Caller) -> WorkflowRespon
     return await once(caller, start, status=200)
 
 
-def _explain(new: db.Rerun, body: requests.RerunCreate, original: int) -> NoReturn:
+def _explain(new: db.Rerun, body: RerunCreate, original: int) -> NoReturn:
     """Raise an error that explains why nothing was started."""
     if not new.has_ended:
         raise ConflictError(f"Run {original} is active: cancel it first, or wait for its end.")

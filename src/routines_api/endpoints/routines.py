@@ -14,9 +14,16 @@ from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.http.sealing import create_spec, patch_spec, run_now_spec
 from routines_api.http.tracing import traceparent_of
 from routines_api.openapi.description import operation
-from routines_api.schemas import requests
-from routines_api.schemas.routines import RoutineDetail, RoutineRead, routine_detail, routine_read
-from routines_api.schemas.runs import WorkflowResponse, workflow_response
+from routines_api.schemas.routines import (
+    RoutineCreate,
+    RoutineDetail,
+    RoutinePatch,
+    RoutinePause,
+    RoutineRead,
+    routine_detail,
+    routine_read,
+)
+from routines_api.schemas.runs import RoutineRunNow, WorkflowResponse, workflow_response
 from routines_api.schemas.tasks import InitParamsSchema, init_params_schema
 from routines_core.db import routines as db
 from routines_core.db.routines import RoutineChanges
@@ -34,13 +41,13 @@ class RoutinesController(Controller):
 
     path = "/routines/{collection:str}"
 
-    @post("/{task:str}", **operation("createRoutine", body=requests.RoutineCreate, conflict=True, idempotent=True))
+    @post("/{task:str}", **operation("createRoutine", body=RoutineCreate, conflict=True, idempotent=True))
     async def create_routine(self, task: str, caller: Caller) -> RoutineRead:
         """Create a routine.
 
         Saves a recurring invocation of the task and computes its next slot. `name` must be unique in the task.
         """
-        spec = await create_spec(caller, await caller.body(requests.RoutineCreate))
+        spec = await create_spec(caller, await caller.body(RoutineCreate))
         refusal = await caller.services.limits.ask(caller.connection, caller.auth, ROUTINES)
 
         async def create() -> RoutineRead:
@@ -81,13 +88,13 @@ class RoutinesController(Controller):
         """
         return routine_detail(await _find(caller, task, name))
 
-    @patch("/{task:str}/{name:str}", **operation("updateRoutine", body=requests.RoutinePatch, conflict=True))
+    @patch("/{task:str}/{name:str}", **operation("updateRoutine", body=RoutinePatch, conflict=True))
     async def update_routine(self, task: str, name: str, caller: Caller) -> RoutineRead:
         """Update a routine.
 
         A field that is left out keeps its value. A run in progress is not touched; the next fire follows the new spec.
         """
-        change = await patch_spec(caller, await caller.body(requests.RoutinePatch), task=task, name=name)
+        change = await patch_spec(caller, await caller.body(RoutinePatch), task=task, name=name)
         if not await db.patch_routine(caller.connection, change, key_id=caller.key_id, task=task, name=name):
             await explain_update(caller, task, name, change)
         return routine_read(await _find(caller, task, name if change.name is msgspec.UNSET else change.name))
@@ -103,7 +110,7 @@ class RoutinesController(Controller):
     @post(
         "/{task:str}/{name:str}/pause",
         status_code=200,
-        **operation("pauseRoutine", body=requests.RoutinePause, body_required=False),
+        **operation("pauseRoutine", body=RoutinePause, body_required=False),
     )
     async def pause(self, task: str, name: str, caller: Caller) -> RoutineRead:
         """Pause a routine.
@@ -111,7 +118,7 @@ class RoutinesController(Controller):
         Stops the schedule: after the answer, no slot fires until the routine is resumed, or until the time in the body,
         when it resumes by itself. May be repeated; the last request decides how long the pause lasts.
         """
-        body = await caller.body_if_any(requests.RoutinePause)
+        body = await caller.body_if_any(RoutinePause)
         try:
             await db.set_paused(
                 caller.connection,
@@ -140,7 +147,7 @@ class RoutinesController(Controller):
     @post(
         "/{task:str}/{name:str}/run-now",
         status_code=200,
-        **operation("runRoutineNow", body=requests.RoutineRunNow, body_required=False, idempotent=True, conflict=True),
+        **operation("runRoutineNow", body=RoutineRunNow, body_required=False, idempotent=True, conflict=True),
     )
     async def run_now(self, task: str, name: str, caller: Caller) -> WorkflowResponse:
         """Run a routine now.
@@ -148,7 +155,7 @@ class RoutinesController(Controller):
         Works with any cadence, while the routine is paused, and while a run is active. Its next slot is unchanged. A
         body can change the parameters of this run, say which slot it is for, or refuse it while another run is active.
         """
-        body = await caller.body_if_any(requests.RoutineRunNow)
+        body = await caller.body_if_any(RoutineRunNow)
         refusal = await caller.services.limits.ask_run(caller.connection, caller.auth, with_webhook=True)
 
         async def start() -> WorkflowResponse:

@@ -14,8 +14,8 @@ from routines_api.http.multipart import MULTIPART, URLENCODED, Upload, received,
 from routines_api.http.sealing import run_spec
 from routines_api.http.tracing import traceparent_of
 from routines_api.openapi.description import operation
-from routines_api.schemas import faults, requests
-from routines_api.schemas.runs import WorkflowResponse, workflow_response
+from routines_api.schemas import faults
+from routines_api.schemas.runs import RunCreate, WorkflowResponse, workflow_response
 from routines_core.db import trajectories as db
 from routines_core.db.keys import AuthContext
 from routines_core.db.limits import note_own_files
@@ -36,7 +36,7 @@ class _Started(msgspec.Struct):
     "/run/{collection:str}/{task:str}",
     tags=["Runs"],
     status_code=200,
-    **operation("runTask", body=requests.RunCreate, idempotent=True, form=True),
+    **operation("runTask", body=RunCreate, idempotent=True, form=True),
 )
 async def run(task: str, door: Door) -> WorkflowResponse:
     """Run a task.
@@ -51,7 +51,7 @@ async def run(task: str, door: Door) -> WorkflowResponse:
     "/run-sync/{collection:str}/{task:str}",
     tags=["Runs"],
     status_code=200,
-    **operation("runTaskSync", body=requests.RunCreate, idempotent=True, form=True, may_wait=True),
+    **operation("runTaskSync", body=RunCreate, idempotent=True, form=True, may_wait=True),
 )
 async def run_sync(task: str, door: Door) -> Response[WorkflowResponse]:
     """Run a task and wait for the run to end.
@@ -119,7 +119,7 @@ def _value(caller: Caller) -> Any:
 
 
 async def _start_once(caller: Caller, task: str, value: Callable[[], Any], upload: Upload) -> Any:
-    body = await caller.compute(lambda: faults.validate(requests.RunCreate, value()))
+    body = await caller.compute(lambda: faults.validate(RunCreate, value()))
     if upload.paths and FILE_PATHS in body.init_params:
         field = f"init_params.{FILE_PATHS}"
         raise InvalidError(f"{field}: is set to the paths of the files sent: leave it out.", field)
@@ -148,7 +148,7 @@ async def _start_once(caller: Caller, task: str, value: Callable[[], Any], uploa
     return await once(caller, start, status=200)
 
 
-async def _explain(caller: Caller, task: str, body: requests.RunCreate) -> None:
+async def _explain(caller: Caller, task: str, body: RunCreate) -> None:
     """Raise an error that explains why no run was started."""
     declared = (await find_task(caller.connection, key_id=caller.key_id, name=task)).init_params
     unknown = sorted(set(body.init_params) - set(declared))

@@ -10,10 +10,11 @@ from routines_api.http.limit_gate import TASKS
 from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.http.paths import id_of
 from routines_api.openapi.description import operation
-from routines_api.schemas import requests
 from routines_api.schemas.tasks import (
     Message,
+    TaskCreate,
     TaskRead,
+    TaskUpdate,
     TaskVersionDetail,
     TaskVersionRead,
     task_read,
@@ -42,10 +43,10 @@ async def get_collection(caller: Caller) -> Collection:
     return await find_collection(caller.connection, caller.key_id)
 
 
-@post("/tasks/{collection:str}", tags=["Tasks"], **operation("createTask", body=requests.TaskCreate, conflict=True))
+@post("/tasks/{collection:str}", tags=["Tasks"], **operation("createTask", body=TaskCreate, conflict=True))
 async def create_task(caller: Caller) -> TaskRead:
     """Create a task."""
-    body = await caller.body(requests.TaskCreate)
+    body = await caller.body(TaskCreate)
     fields = body.model_dump()
     if refusal := await caller.services.limits.ask(caller.connection, caller.auth, TASKS):
         raise refusal
@@ -72,14 +73,14 @@ async def get_task(task: str, caller: Caller) -> TaskRead:
 @put(
     "/tasks/{collection:str}/{task:str}",
     tags=["Tasks"],
-    **operation("updateTask", body=requests.TaskUpdate, conflict=True),
+    **operation("updateTask", body=TaskUpdate, conflict=True),
 )
 async def update_task(task: str, caller: Caller) -> TaskRead:
     """Update a task.
 
     A field that is left out keeps its value. A workflow becomes a new version; runs keep the version they started with.
     """
-    body = await caller.body(requests.TaskUpdate)
+    body = await caller.body(TaskUpdate)
     fields: dict[str, Any] = body.model_dump(include=body.model_fields_set - {"created_at", "updated_at"})
     if "name" in fields:
         fields["new_name"] = fields.pop("name")

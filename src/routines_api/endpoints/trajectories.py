@@ -15,8 +15,15 @@ from routines_api.http.large_answers import in_pieces, large_answer
 from routines_api.http.pagination import Cursor, decode_cursor, next_link
 from routines_api.http.paths import LARGEST_ID, id_of
 from routines_api.openapi.description import operation
-from routines_api.schemas import requests
-from routines_api.schemas.trajectories import StatsRead, TrajectoryPage, WorkflowLog, stats_read, workflow_log
+from routines_api.schemas.trajectories import (
+    LabelCreate,
+    StatsRead,
+    StatusChanges,
+    TrajectoryPage,
+    WorkflowLog,
+    stats_read,
+    workflow_log,
+)
 from routines_core.db import trajectories as db
 from routines_core.db.tasks import find_task
 from routines_core.db.trajectories import (
@@ -125,7 +132,7 @@ async def get_stats(task: str, caller: Caller) -> StatsRead:
     "/trajectory/{collection:str}/{task:str}/statuses",
     tags=["Trajectories"],
     status_code=200,
-    **operation("setStatuses", body=requests.StatusChanges, conflict=True),
+    **operation("setStatuses", body=StatusChanges, conflict=True),
 )
 async def set_statuses(task: str, caller: Caller) -> dict[str, str]:
     """Cancel or archive runs.
@@ -133,7 +140,7 @@ async def set_statuses(task: str, caller: Caller) -> dict[str, str]:
     Changes all of them, or none. Only active runs can be cancelled, and only ended runs archived. Repeating a request
     changes nothing. The answer repeats the statuses that were asked for.
     """
-    body = await caller.body(requests.StatusChanges)
+    body = await caller.body(StatusChanges)
     wanted = {int(run): status for run, status in sorted(body.root.items(), key=lambda item: int(item[0]))}
     found = await db.set_statuses(caller.connection, wanted, key_id=caller.key_id, task=task)
     if len(found) < len(wanted):
@@ -162,7 +169,7 @@ def _refuse(found: list[StatusChange], wanted: dict[int, str]) -> None:
     "/trajectory/{collection:str}/{task:str}/{trajectory_id:str}/labels",
     tags=["Trajectories"],
     status_code=200,
-    **operation("labelTrajectory", body=requests.LabelCreate, conflict=True),
+    **operation("labelTrajectory", body=LabelCreate, conflict=True),
 )
 async def add_label(task: str, trajectory_id: str, caller: Caller) -> Trajectory:
     """Label a run.
@@ -170,7 +177,7 @@ async def add_label(task: str, trajectory_id: str, caller: Caller) -> Trajectory
     Replaces the label with the same key and author, if there is one. A run may have at most 100 labels, of 64 KiB in
     all. Answers the run; if its steps are large, the largest are truncated.
     """
-    body, run = await caller.body(requests.LabelCreate), id_of(trajectory_id)
+    body, run = await caller.body(LabelCreate), id_of(trajectory_id)
     where: dict[str, Any] = {"key_id": caller.key_id, "task": task, "trajectory_id": run}
     is_labelled = await db.label_run(caller.connection, **where, **body.model_dump())
     found = await find_trajectory(caller.connection, **where)

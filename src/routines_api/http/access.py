@@ -33,7 +33,8 @@ from routines_api.http.rate_limiter import RateLimiter
 from routines_api.http.run_waiter import RunWaiter
 from routines_api.http.work import Work
 from routines_api.metrics.api import ApiMetrics
-from routines_api.schemas import faults, requests
+from routines_api.schemas import faults
+from routines_api.schemas.fields import EmptyBody
 from routines_core.db import Connection, Pool
 from routines_core.db.feeds import take_feed_tokens
 from routines_core.db.keys import AuthContext
@@ -148,7 +149,7 @@ class Caller:
         """
         if self.raw_body.strip(JSON_SPACE):
             limits = self.services.json_limits
-            await self.compute(lambda: faults.validate(requests.EmptyBody, json_body.decode(self.raw_body, limits)))
+            await self.compute(lambda: faults.validate(EmptyBody, json_body.decode(self.raw_body, limits)))
 
     async def body_if_any(self, model: type[Body]) -> Body:
         """Parse the body as this model, all of whose fields are optional. No body is the same as an empty object.

@@ -7,7 +7,8 @@ import msgspec
 
 from routines_api.http.access import Caller
 from routines_api.schemas.cadences import CadenceConfig
-from routines_api.schemas.requests import RerunCreate, RoutineCreate, RoutinePatch, RoutineRunNow, RunCreate
+from routines_api.schemas.routines import RoutineCreate, RoutinePatch
+from routines_api.schemas.runs import RerunCreate, RoutineRunNow, RunCreate
 from routines_core.db.routines import Cadence, RoutineChanges, RoutineSpec, RunNow, draw_routine_id, find_routine
 from routines_core.db.secrets import SealedSecret, SecretKind, seal
 from routines_core.db.trajectories import RerunSpec, RunSpec, draw_trajectory_id, find_run_of_key

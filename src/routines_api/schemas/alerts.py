@@ -7,8 +7,7 @@ import msgspec
 from msgspec import Meta
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
-from routines_api.schemas.fields import TIME_OF_DAY, RequestBody, Slug
-from routines_api.schemas.requests import WEBHOOK_URL, WebhookUrl
+from routines_api.schemas.fields import IGNORED, TIME_OF_DAY, RoutineScope, WebhookUrl, WithWebhook
 from routines_core.db.alert_rules import Rule
 from routines_core.mask import MASK
 
@@ -17,7 +16,6 @@ DEFAULT_DIGEST = "08:00"
 RECOVERED = "recovered"
 
 _Event = Literal["late", "missed", "failed", "streak", "slow", "paused", "webhook_stopped", "recovered"]
-_IGNORED: Any = Field(default=None, description="Managed by the server: accepted and ignored.")
 _EXAMPLE: dict[str, Any] = {
     "on": ["late", "missed", "failed", "recovered"],
     "after_seconds": 300,
@@ -26,23 +24,11 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-class AlertScope(RequestBody):
+class AlertScope(RoutineScope):
     """Which routines a rule watches."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"task": "greet", "routine": "morning-regression"}]})
 
-    task: Slug | None = Field(default=None, description="Only routines of this task; null: of all tasks.")
-    routine: Slug | None = Field(default=None, description="Only this routine of the task; null: all of them.")
-
-    @field_validator("routine")
-    @classmethod
-    def _has_a_task(cls, routine: str | None, info: ValidationInfo) -> str | None:
-        if routine is not None and info.data.get("task", "") is None:
-            raise ValueError("needs the task that it belongs to")
-        return routine
-
-
-class AlertRulePut(RequestBody):
+class AlertRulePut(WithWebhook):
     """An alert rule to save. It replaces one of the same name whole. What a GET returned may be sent back."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
@@ -77,8 +63,8 @@ class AlertRulePut(RequestBody):
     digest_at_utc: Annotated[str, Field(pattern=TIME_OF_DAY)] | None = Field(
         default=None, description=f"For daily: the time of day in UTC. null: {DEFAULT_DIGEST}.", examples=["08:00"]
     )
-    name: Any = _IGNORED
-    updated_at: Any = _IGNORED
+    name: Any = IGNORED
+    updated_at: Any = IGNORED
 
     @field_validator("on")
     @classmethod
@@ -102,13 +88,6 @@ class AlertRulePut(RequestBody):
         if streak is not None and "on" in info.data and "streak" not in info.data["on"]:
             raise ValueError("is for streak, which on does not name")
         return streak
-
-    @field_validator("webhook_url")
-    @classmethod
-    def _is_http(cls, url: str) -> str:
-        if not WEBHOOK_URL.fullmatch(url):
-            raise ValueError("must be an http or https URL without user or password")
-        return url
 
     @field_validator("digest_at_utc")
     @classmethod

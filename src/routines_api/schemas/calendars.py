@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from routines_api.schemas.fields import RequestBody, Slug, TimeRead, shown_as
+from routines_api.schemas.fields import IGNORED, RequestBody, Slug, TimeRead, shown_as
 from routines_api.schemas.times import parse_day
 from routines_core.db.calendars import Calendar
 
@@ -87,8 +87,8 @@ class CalendarPut(RequestBody):
         default=None,
         description="Whose days they are, as an IANA name; null: the time zone of each routine's cadence.",
     )
-    name: Any = Field(default=None, description="Managed by the server: accepted and ignored.")
-    updated_at: Any = Field(default=None, description="Managed by the server: accepted and ignored.")
+    name: Any = IGNORED
+    updated_at: Any = IGNORED
 
     def stored_days(self) -> list[dict[str, str]]:
         """Return the days as they are stored and shown."""

@@ -1,9 +1,15 @@
-"""Calendar feeds as they are shown."""
+"""Calendar feeds as they are sent and shown."""
 
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+
+from routines_api.schemas.fields import RoutineScope
+
+
+class FeedCreate(RoutineScope):
+    """What a calendar feed shows. The body may be left out: then all routines of the collection."""
 
 
 class FeedRead(msgspec.Struct):

@@ -1,12 +1,23 @@
-"""What schemas have in common: the base class of request bodies, and the types of fields."""
+"""What schemas have in common: the base classes of request bodies, and the types of fields."""
 
+import re
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 
 from routines_api.schemas.times import parse_time
+from routines_core.mask import MASK
 
 SLUG = r"^[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?$"
 """The same rule as the domain routines.slug."""
@@ -30,7 +41,14 @@ Time = Annotated[
 Bound = Time | None
 TimeRead = Annotated[datetime, msgspec.Meta(description="ISO 8601 in UTC.", examples=["2026-05-04T09:00:00Z"])]
 
-Shape = TypeVar("Shape", bound=msgspec.Struct)
+WEBHOOK_URL = re.compile(r"(?i:https?)://[^\s/?#@]+([/?#]\S*)?", re.ASCII)
+"""The same rule as the constraint routines_webhook_url_is_http."""
+WebhookUrl = Annotated[
+    str, Field(max_length=2048, description="Called when a run has ended.", examples=["https://example.com/hook"])
+]
+SecretName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
+IGNORED: Any = Field(default=None, description="Managed by the server: accepted and ignored.")
 
 RUN_ID = r"^[1-9][0-9]{0,17}$"
 ENVIRONMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"
@@ -47,6 +65,51 @@ class RequestBody(BaseModel):
     """A request body. Unknown fields are refused, and no value is converted to another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class EmptyBody(RequestBody):
+    """The body of an operation without fields: empty, or an empty object."""
+
+
+class WithWebhook(RequestBody):
+    """A request body with a webhook_url."""
+
+    @field_validator("webhook_url", check_fields=False)
+    @classmethod
+    def _is_http(cls, url: str | None) -> str | None:
+        if url is not None and not WEBHOOK_URL.fullmatch(url):
+            raise ValueError("must be an http or https URL without user or password")
+        return url
+
+
+class RoutineScope(RequestBody):
+    """Some of a collection's routines."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"task": "greet", "routine": "morning-regression"}]})
+
+    task: Slug | None = Field(default=None, description="Only routines of this task; null: of all tasks.")
+    routine: Slug | None = Field(default=None, description="Only this routine of the task; null: all of them.")
+
+    @field_validator("routine")
+    @classmethod
+    def _has_a_task(cls, routine: str | None, info: ValidationInfo) -> str | None:
+        if routine is not None and info.data.get("task", "") is None:
+            raise ValueError("needs the task that it belongs to")
+        return routine
+
+
+def refuse_mask(value: Any) -> Any:
+    """Return a secret, or secrets by name.
+
+    Raises:
+        ValueError: One is the mask, which stands for a stored value where none can be stored yet.
+    """
+    if value == MASK or (isinstance(value, dict) and MASK in cast("dict[str, str]", value).values()):
+        raise ValueError(f"{MASK} stands for a stored value, but none is stored yet: send the secret itself")
+    return cast("Any", value)
+
+
+Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 
 def shown_as(shape: type[Shape], stored: dict[str, Any]) -> Shape:

@@ -1,13 +1,23 @@
-"""The limits of a collection as they are shown."""
+"""The limits of a collection, as they are sent and shown."""
 
 from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+from pydantic import ConfigDict, Field
 
+from routines_api.schemas.fields import RequestBody
 from routines_core.db.limits import LimitedTask, LimitInUse
 from routines_core.limits import LIMITS
+
+
+class LimitsPut(RequestBody):
+    """The limits to set for a collection. Those left out return to their defaults."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"limits": {"tasks": 50, "stored_bytes": None}}]})
+
+    limits: dict[str, int | None] = Field(description="By name; null for no limit.")
 
 
 class CollectionLimit(msgspec.Struct):

@@ -1,12 +1,59 @@
-"""Tasks as they are shown, their versions and their parameters."""
+"""Tasks, their versions and their parameters, as they are sent and shown."""
 
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from pydantic import ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
-from routines_api.schemas.fields import TimeRead
+from routines_api.schemas.fields import IGNORED, RequestBody, Slug, TimeRead
 from routines_core.db.tasks import Task, TaskVersion, WholeVersion
+from routines_workflow.checks import check_workflow
+
+_EXAMPLE_WORKFLOW: dict[str, Any] = {
+    "init_params": {"name": "world"},
+    "step_configs": {"greet": {"activity": "text_echo", "text_path": "init_params.name"}},
+    "steps": ["greet"],
+}
+
+
+class _TaskFields(RequestBody):
+    """Rules for fields that creating and updating share."""
+
+    @field_validator("workflow", check_fields=False)
+    @classmethod
+    def _can_be_run(cls, workflow: dict[str, Any]) -> dict[str, Any]:
+        if faults := check_workflow(workflow):
+            raise PydanticCustomError("workflow", "is not valid", {"faults": faults})
+        return workflow
+
+
+class TaskCreate(_TaskFields):
+    """A task to save."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "greet", "workflow": _EXAMPLE_WORKFLOW}]})
+
+    name: Slug
+    description: str = Field(default="", description="Free text for people.")
+    workflow: dict[str, Any] = Field(description="{init_params, step_configs, steps}.")
+
+
+class TaskUpdate(_TaskFields):
+    """Fields to update on a task; a field that is left out keeps its value.
+
+    Times managed by the server are accepted and ignored, so that the answer of a GET can be sent back whole.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"description": "Says hello."}]})
+
+    name: Slug = Field(default="", validate_default=False)
+    description: str = Field(default="", description="Free text for people.")
+    workflow: dict[str, Any] = Field(
+        default={}, description="Becomes a new version; runs keep the version they started with."
+    )
+    created_at: Any = IGNORED
+    updated_at: Any = IGNORED
 
 
 class TaskRead(msgspec.Struct):

@@ -1,15 +1,38 @@
-"""Runs as they are shown: pages of them, their statistics and their events."""
+"""What is changed and shown of runs: statuses and labels, pages, statistics and events."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+from pydantic import ConfigDict, Field, RootModel, StringConstraints
 
-from routines_api.schemas.fields import TimeRead
+from routines_api.schemas.fields import RUN_ID, RequestBody, TimeRead
 from routines_core.db.trajectories import RunEvent, RunOfKey, Stats, Trajectory
 
 STATUSES = ("pending", "running", "completed", "failed", "cancelled", "archived")
+
+
+class StatusChanges(RootModel[dict[Annotated[str, Field(pattern=RUN_ID)], Literal["cancelled", "archived"]]]):
+    """The new status of each run, by its id. All of them change, or none does."""
+
+    model_config = ConfigDict(strict=True, json_schema_extra={"examples": [{"9876": "cancelled"}]})
+
+    root: dict[Annotated[str, Field(pattern=RUN_ID)], Literal["cancelled", "archived"]] = Field(
+        min_length=1, max_length=100
+    )
+
+
+class LabelCreate(RequestBody):
+    """A label for a run. It replaces the label with the same key and author."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"key": "rating", "value": 5, "author": "ada"}]})
+
+    key: str = Field(min_length=1, max_length=100, description="The aspect that the label rates or describes.")
+    value: Annotated[str, StringConstraints(max_length=1000)] | int | float | bool = Field(
+        description="A text of at most 1000 characters, a number or a boolean."
+    )
+    author: str = Field(default="", max_length=100, description="Who set the label.")
 
 
 class TrajectoryPage(msgspec.Struct):
