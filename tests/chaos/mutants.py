@@ -579,7 +579,7 @@ MUTANTS = [
     Mutant(
         "an alert is told, and its notice is not noted",
         (Edit(SCHEMA, "WHERE id = ANY (alert_ids);", "WHERE id = ANY (alert_ids) AND false;", "note_notice"),),
-        test="sql/test_alerts.py::test_it_opens_one_alert_with_one_notice_however_often_it_is_judged[failed]",
+        test="sql/alerts/test_alerts.py::test_it_opens_one_alert_with_one_notice_however_often_it_is_judged[failed]",
         in_ci=True,
     ),
 ]

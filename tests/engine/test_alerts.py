@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
 
 import pytest
 
@@ -11,10 +10,10 @@ from engine.test_delivery_by_processes import hangs_at_first, worker
 from routines_core.db import Connection
 from routines_engine.alerts import run_alerts
 from routines_engine.metrics import WorkerMetrics
-from support.alerting import fail, make_rule, notices, set_late, states
+from support.alerting import fail, make_hourly, make_rule, notices, set_late, states
 from support.outbox import decoded, until
 from support.receivers import answers, receiver
-from support.rows import Database, make_routine, make_task, value
+from support.rows import Database, make_task, value
 from support.stepping import closed_gate, until_blocked
 
 pytestmark = pytest.mark.slow
@@ -25,8 +24,7 @@ TOLD = "SELECT count(*) > 0 AND bool_and(delivered_at IS NOT NULL) FROM routines
 
 @pytest.fixture
 async def routine(connection: Connection) -> int:
-    soon = datetime.now().astimezone() + timedelta(minutes=30)
-    return await make_routine(connection, await make_task(connection), soon, hourly=True)
+    return await make_hourly(connection, await make_task(connection))
 
 
 @asynccontextmanager

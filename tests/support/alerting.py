@@ -13,16 +13,20 @@ from support.rows import make_routine, value
 EVENTS = ["late", "missed", "failed", "streak", "slow", "paused", "webhook_stopped"]
 RULE = {"events": [*EVENTS, "recovered"], "streak": 2, "webhook_url": "http://receiver.test/alerts"}
 MINUTE = timedelta(minutes=1)
-SOON = timedelta(minutes=30)
 PAUSE = "UPDATE routines.routines SET paused = true, paused_reason = NULL, paused_note = 'holidays' WHERE id = %s"
 STOP = "UPDATE routines.routines SET paused = true, paused_reason = 'paused after 3 strikes' WHERE id = %s"
 RESUME = "UPDATE routines.routines SET paused = false WHERE id = %s"
 
 
+async def make_hourly(connection: Connection, task: int, name: str = "morning") -> int:
+    """Create an hourly routine whose next slot is in half an hour, and return its id."""
+    soon = datetime.now().astimezone() + timedelta(minutes=30)
+    return await make_routine(connection, task, soon, name=name, hourly=True)
+
+
 async def others(connection: Connection, task: int, count: int) -> list[int]:
-    """Create hourly routines whose next slot is in half an hour, and return their ids."""
-    soon = datetime.now().astimezone() + SOON
-    return [await make_routine(connection, task, soon, name=f"r{n}", hourly=True) for n in range(count)]
+    """Create more such routines, and return their ids."""
+    return [await make_hourly(connection, task, f"r{n}") for n in range(count)]
 
 
 async def make_rule(connection: Connection, name: str = "on-call", **fields: Any) -> int:

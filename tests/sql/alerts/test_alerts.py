@@ -12,7 +12,6 @@ from support.alerting import (
     EVENTS,
     PAUSE,
     RESUME,
-    SOON,
     STOP,
     complete,
     end,
@@ -30,21 +29,10 @@ from support.alerting import (
     states,
     told,
 )
-from support.rows import Database, make_routine, make_task, value
+from support.rows import Database, value
 from support.stepping import session
 
 Act = Callable[[Connection, int], Awaitable[object]]
-
-
-@pytest.fixture
-async def task(connection: Connection) -> int:
-    return await make_task(connection)
-
-
-@pytest.fixture
-async def routine(connection: Connection, task: int) -> int:
-    """Create an hourly routine whose next slot is in half an hour, and return its id."""
-    return await make_routine(connection, task, datetime.now().astimezone() + SOON, hourly=True)
 
 
 # --- each event, and how it ends --------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from routines_core.db import Connection
 from routines_core.db.alerts import judge
 from support.alerting import (
     PAUSE,
-    SOON,
     complete,
     end,
     fail,
@@ -23,20 +22,8 @@ from support.alerting import (
     states,
     told,
 )
-from support.rows import Database, make_routine, make_task
+from support.rows import Database
 from support.stepping import running, session, until_blocked
-
-
-@pytest.fixture
-async def task(connection: Connection) -> int:
-    return await make_task(connection)
-
-
-@pytest.fixture
-async def routine(connection: Connection, task: int) -> int:
-    """Create an hourly routine whose next slot is in half an hour, and return its id."""
-    return await make_routine(connection, task, datetime.now().astimezone() + SOON, hourly=True)
-
 
 # --- storms -----------------------------------------------------------------------------------------------------------
 

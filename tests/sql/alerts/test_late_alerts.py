@@ -8,7 +8,6 @@ from routines_core.db import Connection
 from routines_core.db.alerts import judge
 from support.alerting import (
     PAUSE,
-    SOON,
     end,
     judge_all,
     judge_until_done,
@@ -21,19 +20,8 @@ from support.alerting import (
     states,
     told,
 )
-from support.rows import make_routine, make_task, value
+from support.rows import value
 from support.stepping import tick_at
-
-
-@pytest.fixture
-async def task(connection: Connection) -> int:
-    return await make_task(connection)
-
-
-@pytest.fixture
-async def routine(connection: Connection, task: int) -> int:
-    """Create an hourly routine whose next slot is in half an hour, and return its id."""
-    return await make_routine(connection, task, datetime.now().astimezone() + SOON, hourly=True)
 
 
 async def test_only_a_start_on_schedule_clears_late(connection: Connection, routine: int) -> None:
