@@ -3,7 +3,7 @@
  */
 
 import { h } from "../dom.js";
-import { json } from "./json.js";
+import { json } from "./json-tree.js";
 
 /** Build it; null if there was no answer. @param {any} answer */
 export function answered(answer) {

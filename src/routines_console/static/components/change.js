@@ -7,7 +7,7 @@ import { h, link } from "../dom.js";
 import { when } from "../time.js";
 import { capital } from "../words.js";
 import { difference } from "./difference.js";
-import { json } from "./json.js";
+import { json } from "./json-tree.js";
 
 /**
  * Build a line of a list.

@@ -4,7 +4,7 @@
 
 import { h } from "../dom.js";
 import { count } from "../words.js";
-import { json, OPEN_DEPTH } from "./json.js";
+import { json, OPEN_DEPTH } from "./json-tree.js";
 
 /** More fields than this are shown only if the user asks for them. */
 const MANY = 6;

@@ -3,7 +3,7 @@
  */
 
 import { h } from "../dom.js";
-import { json, OPEN_DEPTH, textOf } from "./json.js";
+import { json, OPEN_DEPTH, textOf } from "./json-tree.js";
 
 /** More matches than this are not shown. */
 export const MOST = 1000;

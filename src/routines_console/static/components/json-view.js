@@ -4,8 +4,8 @@
 
 import { button, fill, h } from "../dom.js";
 import { count } from "../words.js";
-import { json } from "./json.js";
 import { matching, MOST } from "./json-search.js";
+import { json } from "./json-tree.js";
 import { copyButton, labelled, saveButton } from "./save.js";
 
 let made = 0;

@@ -6,7 +6,7 @@ import { facts, h } from "../dom.js";
 import { retryWords, stopWords } from "../failures.js";
 import { span, when } from "../time.js";
 import { count, exclusionWords, label, overlapWords } from "../words.js";
-import { json } from "./json.js";
+import { json } from "./json-tree.js";
 
 /** Build the list. @param {any} found */
 export function routineDetails(found) {

@@ -3,7 +3,7 @@
  */
 
 import { empty, h } from "../dom.js";
-import { json } from "./json.js";
+import { json } from "./json-tree.js";
 
 /** Build the list of steps. @param {any} workflow */
 export function steps(workflow) {

@@ -15,8 +15,8 @@ import { labels } from "../components/labels.js";
 import { log } from "../components/log.js";
 import { rerun } from "../components/rerun.js";
 import { crumbs, retries, runDetails } from "../components/run-details.js";
+import { runTimeline } from "../components/run-timeline.js";
 import { badge } from "../components/strip.js";
-import { timeline } from "../components/timeline.js";
 import { followRun } from "../following.js";
 import { at, duration, elapsed, secondsBetween } from "../time.js";
 
@@ -125,7 +125,7 @@ function body(context, found, events) {
     fill(lede, progress(run));
     fill(head, header(context, run, lede));
     const focused = steps.contains(document.activeElement) ? document.activeElement : null;
-    const drawn = timeline(run, log_.events, open, context.say);
+    const drawn = runTimeline(run, log_.events, open, context.say);
     tick = run.ended_at ? () => {} : drawn.tick;
     fill(steps, drawn.element);
     // What is kept has been moved, and has lost the focus by that.

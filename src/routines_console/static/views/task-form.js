@@ -10,7 +10,7 @@ import { clearErrors, field, focusError, showErrors } from "../components/fields
 import { jsonEditor } from "../components/json-editor.js";
 import { stepTemplates } from "../components/step-templates.js";
 import { writeJson } from "../json-text.js";
-import { withStep } from "../steps.js";
+import { withStep } from "../new-step.js";
 
 const BLANK = { name: "", description: "", workflow: { init_params: {}, step_configs: {}, steps: [] } };
 const WORKFLOW = "workflow";

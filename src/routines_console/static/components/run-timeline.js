@@ -8,7 +8,7 @@ import { duration, elapsed, now, secondsBetween } from "../time.js";
 import { capital } from "../words.js";
 import { answered } from "./answer.js";
 import { cause } from "./cause.js";
-import { json } from "./json.js";
+import { json } from "./json-tree.js";
 import { jsonView } from "./json-view.js";
 import { badge } from "./strip.js";
 
@@ -22,7 +22,7 @@ import { badge } from "./strip.js";
  * @param {(text: string) => void} say
  * @returns {{element: Node, tick: () => void}} `tick` draws the bars of the steps again, as time has gone on.
  */
-export function timeline(run, events, open, say) {
+export function runTimeline(run, events, open, say) {
   const names = [...new Set([...Object.keys(run.steps), ...Object.keys(run.step_configs ?? {})])];
   if (!names.length) return { element: empty("No steps", run.started_at ? "The workflow has no steps, or none has started." : "No worker has started this run yet."), tick() {} };
   const tries = earlierTries(events);
