@@ -15,7 +15,8 @@ from chaos.checker import check
 from chaos.cluster import Cluster
 from chaos.driver import Plan, fresh_database, run
 from chaos.history import read_history
-from chaos.mutants import MUTANTS, ROOT, Edit, Mutant
+from chaos.mutant import ROOT, Edit, Mutant
+from chaos.mutants import MUTANTS
 from chaos.stretches import Violation
 from chaos.traffic import Traffic
 from routines_core.db import connect

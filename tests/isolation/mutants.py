@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chaos.mutants import ROOT, Edit
+from chaos.mutant import ROOT, Edit
 from isolation.attacks import Containment
 
 API, CORE, ENGINE = "src/routines_api", "src/routines_core", "src/routines_engine"
