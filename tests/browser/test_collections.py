@@ -2,16 +2,26 @@
 
 import subprocess
 from collections.abc import Generator
+from contextlib import ExitStack
 
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from support.browsing import Console, plain
+from support.browsing import Console, plain, routine
 from support.looks import all_faults
 from support.service import ROUTINES, Service
 
 pytestmark = pytest.mark.slow
+HOLDS_PAUSES = """
+    const real = fetch;
+    window.held = [];
+    window.fetch = async (url, options) => {
+      if (/[/]pause$/.test(url)) await new Promise((go) => held.push(go));
+      return real(url, options);
+    };
+"""
+"""Lets no request that pauses a routine go out until what is in `held` is called; for `Console.script`."""
 WHERE_KEYS_MUST_NOT_BE = (
     "return location.href + document.cookie + JSON.stringify(localStorage) + document.documentElement.outerHTML"
 )
@@ -36,7 +46,7 @@ def other_key(service: Service) -> str:
 def both(console: Console, other_key: str) -> Generator[Console]:
     """Sign in with the key of `other` as well, by the keyboard alone; ends with one window."""
     console.driver.execute_script("document.querySelector('#collection').focus()")
-    ActionChains(console.driver).send_keys(Keys.ENTER, Keys.TAB, Keys.ENTER).perform()
+    ActionChains(console.driver).send_keys(Keys.ENTER, Keys.TAB, Keys.TAB, Keys.ENTER).perform()
     console.until(lambda: console.focused().get_attribute("id") == "key")
     ActionChains(console.driver).send_keys(other_key, Keys.ENTER).perform()
     console.until(lambda: plain(console.find("#collection")) == "other")
@@ -58,6 +68,15 @@ def choose(console: Console, collection: str) -> None:
     console.press(collection)
 
 
+def palette(console: Console, collection: str) -> None:
+    """Switch to a collection by the palette."""
+    ActionChains(console.driver).key_down(Keys.CONTROL).send_keys("k").key_up(Keys.CONTROL).perform()
+    console.find("#palette-words")
+    console.keys(collection)
+    console.sees(f"{collection} collection", ".palette")
+    console.keys(Keys.ENTER)
+
+
 def test_a_page_goes_by_the_key_of_its_collection(both: Console, other_key: str) -> None:
     both.press("Tasks")
     shown(both, "other", "theirs")
@@ -77,11 +96,7 @@ def test_a_page_goes_by_the_key_of_its_collection(both: Console, other_key: str)
 
 def test_the_palette_switches(both: Console) -> None:
     both.find("h1")
-    ActionChains(both.driver).key_down(Keys.CONTROL).send_keys("k").key_up(Keys.CONTROL).perform()
-    both.find("#palette-words")
-    ActionChains(both.driver).send_keys("demo").perform()
-    both.sees("demo collection", ".palette")
-    ActionChains(both.driver).send_keys(Keys.ENTER).perform()
+    palette(both, "demo")
     both.until(lambda: plain(both.find("#collection")) == "demo")
     both.find(".row")
 
@@ -137,6 +152,45 @@ def test_signing_out_of_all_leaves_no_key_in_any_tab(both: Console) -> None:
         assert both.driver.execute_script("return sessionStorage.length") == 0
         both.driver.refresh()
         assert both.find("#key")
+
+
+def test_switching_asks_before_a_changed_form_is_lost_or_work_stops(both: Console, service: Service) -> None:
+    both.open("#/~other/new/task")
+    both.type("#name", "half-typed")
+    for leave in (lambda: choose(both, "demo"), lambda: palette(both, "demo"), lambda: choose(both, "Add a key…")):
+        leave()
+        both.sees("Leave without saving?", "dialog")
+        both.press("Stay here")
+        assert both.find("#name").get_attribute("value") == "half-typed"
+        assert both.driver.current_url.endswith("#/~other/new/task")
+    choose(both, "demo")
+    both.press("Leave")
+    both.until(lambda: plain(both.find("#collection")) == "demo")
+
+    with ExitStack() as made, both.script(HOLDS_PAUSES):
+        for number in range(6):
+            made.enter_context(routine(service, f"held-{number}"))
+        both.open("#/~demo/?q=held-")
+        both.until(lambda: len(both.all(".row")) == 6)
+        both.find("#pick-shown").click()
+        both.find("#bulk-pause").click()
+        both.find("#bulk-go").click()
+        both.until(lambda: both.driver.execute_script("return held.length") == 4)
+        for leave in (
+            lambda: choose(both, "other"),
+            lambda: palette(both, "other"),
+            lambda: choose(both, "Add a key…"),
+        ):
+            leave()
+            both.sees("Pausing is going on: 6 of 6 are left.", "dialog")
+            both.press("Stay here")
+            both.sees("Pausing: 0 of 6", ".work")
+        choose(both, "other")
+        both.press("Switch to other")
+        both.until(lambda: plain(both.find("#collection")) == "other")
+        both.driver.execute_script("held.forEach((go) => go())")
+        choose(both, "demo")
+        both.sees("4 of 6 paused. 2 were not begun.", ".work")
 
 
 def test_a_key_that_is_revoked_leaves_the_others(both: Console, service: Service) -> None:

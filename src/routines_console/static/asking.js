@@ -19,10 +19,23 @@ export async function maySetAside() {
   }
 }
 
-/** Return whether nothing is being done with several routines, or the user lets it stop. @param {any} work What a session does. */
-export async function mayStop(work) {
-  if (!work?.isRunning) return true;
-  const rest = work.in("waiting", "working").length;
-  return confirm("Sign out and stop?", `${work.words.doing} is going on: ${rest.toLocaleString("en")} of ${work.items.length.toLocaleString("en")} are left.`,
-    "Sign out", "Stay here");
+/**
+ * Return whether nothing is being done with several routines, or the user lets it stop; it is stopped then.
+ *
+ * @param {import("./bulk/work.js").Work | null | undefined} work What a session does.
+ * @param {string} leaving What the user is about to do: "Sign out", "Switch to demo".
+ */
+export async function mayStop(work, leaving) {
+  if (!work?.goesOn) return true;
+  if (isAsking) return false;
+  isAsking = true;
+  try {
+    const rest = work.in("waiting", "working").length;
+    const told = `${work.words.doing} is going on: ${rest.toLocaleString("en")} of ${work.items.length.toLocaleString("en")} are left.`;
+    if (!await confirm(`${leaving} and stop?`, told, leaving, "Stay here")) return false;
+    work.stop();
+    return true;
+  } finally {
+    isAsking = false;
+  }
 }

@@ -58,15 +58,21 @@ addEventListener("unhandledrejection", (event) => {
   } else if (event.reason?.name === "AbortError") event.preventDefault();
 });
 
-/** Open the page of the new address, unless that would lose changes that the user wants to keep. @param {HashChangeEvent} event */
+/**
+ * Open the page of the new address, unless that would lose changes that the user wants to keep, or leave work of a collection behind.
+ *
+ * @param {HashChangeEvent} event
+ */
 async function moved(event) {
-  if (!hasChanges(document.body)) {
+  const { collection } = place();
+  const left = collection !== null && session?.collection !== collection ? session?.work : null;
+  if (!hasChanges(document.body) && !left?.goesOn) {
     places.leave();
     return show(undefined, places.arrive());
   }
   const { hash } = new URL(event.newURL);
   history.pushState(null, "", event.oldURL);
-  if (await maySetAside()) done(hash);
+  if (await maySetAside() && await mayStop(left, `Switch to ${collection}`)) done(hash);
 }
 
 function find() {
@@ -183,7 +189,7 @@ function showFailure(error) {
 
 /** Sign out of a collection, or of all. @param {string | null} collection Null for all. */
 async function leave(collection) {
-  if (!await maySetAside() || !await mayStop(session?.work)) return;
+  if (!await maySetAside() || !await mayStop(session?.work, "Sign out")) return;
   signOut(collection);
   forgotten(collection, collection ? `You have signed out of ${collection}.` : "You have signed out, and no tab has the key any more.");
 }
@@ -209,7 +215,7 @@ function forgotten(collection, reason) {
 }
 
 async function addKey() {
-  if (!await maySetAside()) return;
+  if (!await maySetAside() || !await mayStop(session?.work, "Leave")) return;
   leaving.abort();
   release(document.body);
   askForKey("");

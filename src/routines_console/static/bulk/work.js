@@ -43,6 +43,11 @@ export class Work {
     this.halt = new AbortController();
   }
 
+  /** Whether it is going to begin more: it runs, and nobody has stopped it. */
+  get goesOn() {
+    return this.isRunning && !this.halt.signal.aborted;
+  }
+
   /** Return the items in any of these states. @param {...Item["state"]} states */
   in(...states) {
     return this.items.filter(({ state }) => states.includes(state));
@@ -68,7 +73,7 @@ export class Work {
 
   /** Begin nothing more. What was sent already is waited for. @param {string} [reason] */
   stop(reason = "It was stopped by hand.") {
-    if (!this.isRunning || this.halt.signal.aborted) return;
+    if (!this.goesOn) return;
     this.note = reason;
     this.halt.abort();
   }
