@@ -301,3 +301,40 @@ def test_the_editor_looks_right_with_faults_on_long_lines(console: Console) -> N
     console.press("Save task")
     console.until(lambda: len(faults(console)) == 2)
     assert all_faults(console) == []
+
+
+# --- deleting ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_is_deleted_once_no_routine_runs_it(console: Console, service: Service) -> None:
+    def refused(words: str) -> None:
+        console.sees(words, ".notice")
+        assert client.get(path).status_code == 200
+
+    def delete() -> None:
+        console.press("Delete")
+        console.type("#confirm-name", "written")
+        console.press("Delete task")
+
+    nightly = {"name": "nightly", "cadence": {"type": "manual"}}
+    rule = {"on": ["failed"], "scope": {"task": "written"}, "webhook_url": "https://example.com/"}
+    with task(service) as path, service.client() as client:
+        client.post("/routines/demo/written", json=nightly)
+        client.post("/ics/demo", json={"task": "written"})
+        client.put("/alert-rules/demo/night", json=rule)
+        console.open("#/tasks/written")
+        console.press("Delete")
+        refused("A task cannot be deleted while it has routines. Delete them first: nightly.")
+        client.delete("/routines/demo/written/nightly")
+        console.press("Delete")
+        console.sees("This also deletes 1 calendar feed and the alert rule night. Its runs are kept,", "dialog")
+        client.post("/routines/demo/written", json=nightly)
+        console.type("#confirm-name", "written")
+        console.press("Delete task")
+        refused("The task has routines: delete them first.")
+        client.delete("/routines/demo/written/nightly")
+        delete()
+        console.until(lambda: console.title().endswith("tasks."))
+        assert client.get(path).status_code == 404
+        assert not [each for each in client.get("/ics/demo").json() if each["task"] == "written"]
+        assert client.get("/alert-rules/demo/night").status_code == 404

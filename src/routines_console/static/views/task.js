@@ -4,6 +4,7 @@
 
 import { IdempotencyKeys } from "../api.js";
 import { address, empty, facts, fill, h, link, section, title } from "../dom.js";
+import { deleteTask } from "../components/delete-task.js";
 import { complaint, isDisabled } from "../components/failure.js";
 import { clearErrors, focusError, showErrors } from "../components/fields.js";
 import { overrides } from "../components/overrides.js";
@@ -24,13 +25,16 @@ export async function task(context) {
     routinesOf(context),
     runs.load(),
   ]);
+  const trouble = h("div", {});
   const body = h("div", {},
     h("p", { class: "crumbs" }, link(["tasks"], {}, "Tasks"), " / task"),
     h("div", { class: "headline" }, title(found.name),
       h("div", { class: "actions" },
         routines && h("a", { class: "button", href: address(["new"], { task: found.name }) }, "New routine"),
         link(["tasks", found.name, "versions"], { class: "button" }, "Versions"),
-        link(["tasks", found.name, "edit"], { class: "button", id: "edit" }, "Edit task"))),
+        link(["tasks", found.name, "edit"], { class: "button", id: "edit" }, "Edit task"),
+        deleteTask(context, found.name, trouble))),
+    trouble,
     found.description && h("p", { class: "lede" }, found.description),
     h("div", { class: "columns" },
       h("div", {},
