@@ -87,6 +87,7 @@ PAGES = {
     "gaps": "#/routines/greet/morning/gaps?from=2026-05-04T00:00:00Z&to=2026-05-10T00:00:00Z",
     "fill a slot": "#/routines/greet/morning/gaps?from=2026-05-05T09:00:00Z&to=2026-05-05T09:01:00Z&fill=missing",
     "changes": "#/changes",
+    "environment": "#/environment",
     "limits": "#/limits",
     "feeds": "#/feeds?task=greet&routine=morning",
     "alerts": "#/alerts",

@@ -5,6 +5,7 @@
 import { editRule, newRule } from "./views/alert-rule.js";
 import { alerts } from "./views/alerts.js";
 import { changes } from "./views/changes.js";
+import { environment } from "./views/environment.js";
 import { feeds } from "./views/feeds.js";
 import { gaps } from "./views/gaps.js";
 import { limits } from "./views/limits.js";
@@ -41,5 +42,6 @@ export const ROUTES = [
   ["/alerts/rules/:rule", editRule],
   ["/changes", changes],
   ["/feeds", feeds],
+  ["/environment", environment],
   ["/limits", limits],
 ];

@@ -6,6 +6,7 @@ import { address, fill, h } from "../dom.js";
 import { findRun, readNames } from "../names.js";
 import { go } from "../router.js";
 import { PAGES } from "./frame.js";
+import { COLLECTION_PAGES } from "./switcher.js";
 
 const MOST = 12;
 const RUN = /^(?:run\s*)?#?(\d{1,18})$/i;
@@ -95,7 +96,7 @@ function entryOf(text, kind, path) {
 }
 
 function pages() {
-  return [...PAGES.map(([path, text]) => entryOf(text, "page", path ? [path] : [])), entryOf("New routine", "action", ["new"]), entryOf("New task", "action", ["new", "task"])];
+  return [...[...PAGES, ...COLLECTION_PAGES].map(([path, text]) => entryOf(text, "page", path ? [path] : [])), entryOf("New routine", "action", ["new"]), entryOf("New task", "action", ["new", "task"])];
 }
 
 /** Offer the buttons at the head of the page that is open, and those for what is selected in it. */

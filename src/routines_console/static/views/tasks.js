@@ -11,7 +11,7 @@ export async function tasks({ session: { api, collection }, signal }) {
   const found = await api.get(["tasks", collection, ""], {}, signal);
   const body = h("div", {},
     h("div", { class: "headline" }, title(found.length ? `${count(found.length, "task")}.` : "No tasks yet."),
-      h("div", { class: "actions" }, link(["new", "task"], { class: "button" }, "New task"))),
+      h("div", { class: "actions" }, link(["environment"], { class: "button" }, "Environment"), link(["new", "task"], { class: "button" }, "New task"))),
     h("p", { class: "lede" }, "A task is a named workflow. Routines run it on a schedule, and every run is kept."),
     found.length ? h("ul", { class: "rows tasks" }, found.map(row))
       : empty("Write the first one", link(["new", "task"], {}, "Write a task"), " here, POST it to ", h("code", {}, `/api/v1/tasks/${collection}`), ", or keep tasks in files and apply them: ",
