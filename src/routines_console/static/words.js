@@ -14,6 +14,7 @@ const LABELS = {
   interval: "Every … min",
   day_of_week: "Day", month_day: "Day of the month", hour_utc: "Hour (UTC)", minute_utc: "Minute",
   expression: "Cron expression", timezone: "Time zone", every_minutes: "Minutes from slot to slot", anchor: "Counted from", at: "At",
+  starts_at: "No slot before", ends_at: "No slot after", active_hours: "Only in these hours",
   mon: "Monday", tue: "Tuesday", wed: "Wednesday", thu: "Thursday", fri: "Friday", sat: "Saturday", sun: "Sunday",
   max_concurrent_runs: "Concurrent runs", run_step_bytes: "Bytes of all steps", run_steps: "Steps", run_children: "Runs in its tree",
   run_log_events: "Log events", run_secrets: "Secrets",

@@ -1,5 +1,6 @@
 /**
  * Build the inputs of a cadence from the service's description, with what else starts in its hour, its next slots and its coming year.
+ * The limits of the schedule stand between them, since they decide which slots there are.
  */
 
 import { fill, h } from "../dom.js";
@@ -30,8 +31,9 @@ const HINTS = {
  * @param {import("../cadences.js").CadenceType[]} types
  * @param {any} given The routine to begin with; its cadence is null for a new one.
  * @param {() => string} task Return the task that the routine runs.
+ * @param {{element: HTMLElement, read: () => any, isSet: () => boolean}} limits When it does not run, whatever the cadence.
  */
-export function cadenceFields(context, types, given, task) {
+export function cadenceFields(context, types, given, task, limits) {
   const offered = rhythms(types);
   const { name, ...start } = spoken(given.cadence ?? SUGGESTED);
   /** @type {Record<string, any>} The last value of each field: kept when the rhythm changes. */
@@ -62,6 +64,7 @@ export function cadenceFields(context, types, given, task) {
   function choose(rhythm) {
     entered();
     current = rhythm;
+    limits.element.hidden = rhythm.name === "manual" && !limits.isSet();
     const controls = inFieldOrder(Object.keys(rhythm.fields)).map((each) =>
       ({ each, ...control(`cadence-${each}`, rhythm.fields[each], values[each] ?? SUGGESTED[each]) }));
     readers = Object.fromEntries(controls.map(({ each, value }) => [each, value]));
@@ -85,7 +88,7 @@ export function cadenceFields(context, types, given, task) {
 
   async function show() {
     const cadence = read();
-    const found = await slots.show(cadence);
+    const found = await slots.show(cadence, limits.read());
     if (found) load.show(movable(), found);
   }
 
@@ -105,11 +108,12 @@ export function cadenceFields(context, types, given, task) {
   const radios = offered.map((rhythm) => h("label", {},
     h("input", { type: "radio", name: "cadence-type", value: rhythm.name, checked: rhythm === current, oninput: () => choose(rhythm) }),
     h("span", {}, label(rhythm.name))));
+  const watched = { oninput: changed, onchange: ({ target }) => target.matches("select") && changed() };
   const element = h("div", { class: "cadence-fields" },
-    h("div", { oninput: changed, onchange: ({ target }) => target.matches("select") && changed() },
+    h("div", watched,
       h("fieldset", { class: "segments field", "data-field": "cadence.type" }, h("legend", {}, "Cadence"), radios, h("p", { class: "field-error" })),
       fields),
-    load.element, slots.year);
+    load.element, h("div", watched, limits.element), slots.year);
   choose(current);
   const untouched = JSON.stringify(current.write(entered()));
   changed();

@@ -53,9 +53,11 @@ export function showErrors(form, error) {
   return placed.every(Boolean);
 }
 
-/** Focus the first input whose content is not valid. @param {HTMLElement} form */
+/** Focus the first input whose content is not valid, also one in a part of the form that is closed. @param {HTMLElement} form */
 export function focusError(form) {
-  /** @type {HTMLElement | null} */ (form.querySelector("[aria-invalid]"))?.focus();
+  const input = /** @type {HTMLElement | null} */ (form.querySelector("[aria-invalid]"));
+  input?.closest("details")?.setAttribute("open", "");
+  input?.focus();
 }
 
 /**
@@ -72,7 +74,8 @@ export function showError(form, name, message) {
   const best = fields.sort((one, other) => other.dataset.field.length - one.dataset.field.length)[0];
   const place = best?.querySelector(":scope > .field-error") ?? best?.querySelector(".field-error");
   if (!place) return false;
-  const text = best.dataset.field === name ? message : `${name}: ${message}`;
+  const within = name.slice(best.dataset.field.length + 1);
+  const text = !within ? message : /^\d+$/.test(within) ? `entry ${Number(within) + 1}: ${message}` : `${name}: ${message}`;
   fill(place, place.textContent ? `${place.textContent}; ${text}` : capital(text));
   // A checkbox says only whether the value beside it counts.
   (best.querySelector("input:not([type=checkbox]), select, textarea") ?? best.querySelector("input"))?.setAttribute("aria-invalid", "true");

@@ -4,7 +4,7 @@
 
 import { facts, h } from "../dom.js";
 import { retryWords, stopWords } from "../failures.js";
-import { span, when } from "../time.js";
+import { at, span, when } from "../time.js";
 import { count, exclusionWords, label, overlapWords } from "../words.js";
 import { json } from "./json-tree.js";
 
@@ -19,6 +19,8 @@ export function routineDetails(found) {
     ...row("If slots keep failing", sentences(stopWords(found))),
     ["Catch-up window", found.catchup_window_seconds === undefined ? "default" : span(found.catchup_window_seconds)],
     ...row("Spread", found.spread_seconds && ["starts up to ", count(found.spread_seconds, "second"), " after each slot"]),
+    ...row("First slot", found.starts_at && ["not before ", at(found.starts_at)]),
+    ...row("Last slot", found.ends_at && ["not after ", at(found.ends_at)]),
     ...exclusionWords(found).map((words) => ["Days and hours", words]),
     ["Overrides", Object.keys(found.init_params_overrides).length ? json(found.init_params_overrides) : "none"],
     ...row("Taken from the slot", found.init_params_from_slot && fromSlot(found.init_params_from_slot)),

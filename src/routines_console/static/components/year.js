@@ -1,7 +1,11 @@
 /**
- * Show the coming year as a calendar: the days on which a cadence has slots, the darker the more. Words say the same.
+ * Show the coming year as a calendar: the days on which a schedule has slots that run, the darker the more. Words say the same.
  *
  * @typedef {{found: any, cursor: string | null}} Page Of the service's preview.
+ * @typedef {object} Within
+ * @property {string | null} from When the year begins; null for now.
+ * @property {string | null} ends_at No slot is later.
+ * @property {((slot: string) => string | null) | null} leftOut Returns why a slot does not run; null if it does. Null if none is left out.
  */
 
 import { fill, h } from "../dom.js";
@@ -30,26 +34,28 @@ export function year() {
    * @param {Page} first
    * @param {(cursor: string) => Promise<Page>} read Read a further page.
    * @param {() => boolean} isCurrent
+   * @param {Within} within
    */
-  async function show(cadence, first, read, isCurrent) {
+  async function show(cadence, first, read, isCurrent, { from, ends_at: end, leftOut }) {
     const [slot] = first.found.slots;
     if (!slot) return fill(element);
     const zone = cadence.timezone ?? "UTC";
-    const today = (clocksOf(zone)?.(stamp(now())) ?? slot.at).slice(0, 10);
-    const from = Date.parse(`${today}T00:00:00Z`);
+    const day = (clocksOf(zone)?.(from ?? stamp(now())) ?? slot.at).slice(0, 10);
+    const begin = Date.parse(`${day}T00:00:00Z`);
+    const name = from ? `The year from ${dayOf(day, now())}` : "The coming year";
     const step = { hourly: HOUR_MILLISECONDS, interval: cadence.every_minutes * MINUTE_MILLISECONDS }[cadence.type];
-    if (step) return draw(stepped(from, Date.parse(slot.at), step), from, "", zone);
+    if (step && !leftOut) return draw(name, stepped(begin, Date.parse(slot.at), step, end), begin, "", zone);
     const slots = await rest(first, read, isCurrent);
     if (!slots) return;
-    const counts = byDay(slots);
-    draw(counts, from, slots.length === MOST_SLOTS ? [...counts.keys()].at(-1) ?? "" : "", zone);
+    const running = leftOut ? slots.filter(({ at }) => leftOut(at) === null) : slots;
+    draw(name, byDay(running), begin, slots.length === MOST_SLOTS ? dayIn(slots.at(-1)) : "", zone);
   }
 
-  /** @param {Map<string, number>} counts @param {number} from @param {string} last The last day that is known; empty if all are. @param {string} zone */
-  function draw(counts, from, last, zone) {
+  /** @param {string} name @param {Map<string, number>} counts @param {number} from @param {string} last The last day that is known; empty if all are. @param {string} zone */
+  function draw(name, counts, from, last, zone) {
     const days = Array.from({ length: DAYS }, (_, index) => stamp(from + index * DAY_MILLISECONDS).slice(0, 10)).filter((day) => !last || day <= last);
     fill(element, h("figure", { class: "year" },
-      h("figcaption", {}, h("strong", {}, "The coming year"), " ", h("span", { class: "quiet" }, sentence(days, counts, last, zone))),
+      h("figcaption", {}, h("strong", {}, name), " ", h("span", { class: "quiet" }, sentence(days, counts, last, zone))),
       picture(days, counts),
       h("ul", { class: "unseen" }, months(days, counts).map((text) => h("li", {}, text)))));
   }
@@ -58,8 +64,9 @@ export function year() {
 }
 
 /** Count the slots of each day of a cadence that comes every so many milliseconds, by its first slot: they may be half a million. */
-function stepped(from, first, step) {
-  const before = (time) => Math.max(0, Math.ceil((time - first) / step));
+function stepped(from, first, step, end) {
+  const after = end ? Date.parse(end) + 1 : Infinity;
+  const before = (time) => Math.max(0, Math.ceil((Math.min(time, after) - first) / step));
   const days = Array.from({ length: DAYS }, (_, index) => from + index * DAY_MILLISECONDS);
   return new Map(days.map((day) => [stamp(day).slice(0, 10), before(day + DAY_MILLISECONDS) - before(day)]).filter(([, number]) => number));
 }
@@ -79,11 +86,15 @@ async function rest(first, read, isCurrent) {
 /** Count slots by the day that the clocks of their cadence show. @returns {Map<string, number>} */
 function byDay(slots) {
   const counts = new Map();
-  for (const { at, local_time: local } of slots) {
-    const day = (local ?? at).slice(0, 10);
+  for (const slot of slots) {
+    const day = dayIn(slot);
     counts.set(day, (counts.get(day) ?? 0) + 1);
   }
   return counts;
+}
+
+function dayIn({ at, local_time: local }) {
+  return (local ?? at).slice(0, 10);
 }
 
 function sentence(days, counts, last, zone) {

@@ -6,6 +6,7 @@ import { IdempotencyKeys } from "../api.js";
 import { cadenceTypes } from "../cadences.js";
 import { address, empty, fill, h, link, title } from "../dom.js";
 import { cadenceFields } from "../components/cadence.js";
+import { daysAndHours } from "../components/days-and-hours.js";
 import { complaint } from "../components/failure.js";
 import { failing } from "../components/failing.js";
 import { clearErrors, field, focusError, numberOrNull, showErrors } from "../components/fields.js";
@@ -61,10 +62,12 @@ function page(form, heading, crumbs, back) {
 }
 
 async function routineForm(context, firstTask, given, save) {
-  const types = await cadenceTypes(context.session);
+  const { api, collection } = context.session;
+  const [types, calendars] = await Promise.all([cadenceTypes(context.session), api.get(["calendars", collection], {}, context.signal)]);
   const chosen = await taskParameters(context, firstTask, given);
   const name = h("input", { id: "name", value: given.name, autocomplete: "off", spellcheck: "false", autocapitalize: "off" });
-  const cadence = cadenceFields(context, types, given, chosen.task);
+  const limits = daysAndHours(given, calendars);
+  const cadence = cadenceFields(context, types, given, chosen.task, limits);
   const secretParams = secrets(given.secret_params);
   const url = h("input", { id: "webhook-url", type: "url", value: given.webhook_url ?? "", placeholder: "https://…", autocomplete: "off" });
   const signature = webhookSecret(given.webhook_secret !== null);
@@ -82,7 +85,7 @@ async function routineForm(context, firstTask, given, save) {
     const [params, secret_params, failure] = [chosen.read(), secretParams.read(), ifFailing.read()];
     if (!params || !secret_params || !failure) return null;
     return {
-      name: name.value.trim(), cadence: cadence.read(), ...params, secret_params,
+      name: name.value.trim(), cadence: cadence.read(), ...limits.read(), ...params, secret_params,
       webhook_url: url.value.trim() || null, webhook_secret: signature.read(), ...failure, ...ifActive.read(),
       // Left out unless changed: a pause that has ended by itself in the meantime must not begin again.
       ...paused.checked === given.paused ? {} : { paused: paused.checked },
