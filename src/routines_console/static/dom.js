@@ -7,6 +7,8 @@
 
 import { prefix } from "./scope.js";
 
+const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
+
 /**
  * Build an HTML element. Attributes that begin with `on` take a function; true sets an attribute without a value; null,
  * undefined and false leave it out; `css` takes custom properties.
@@ -49,6 +51,25 @@ export function fill(parent, ...children) {
   const focused = parent.contains(document.activeElement) ? document.activeElement?.id : null;
   parent.replaceChildren(...nodes(children));
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+}
+
+/**
+ * Remove an element that the user is done with. If the focus was in it, what comes next gets it: the Tab key goes on from there.
+ *
+ * @param {HTMLElement} element
+ * @param {HTMLElement | null | undefined} next
+ */
+export function giveWay(element, next) {
+  const hadFocus = element.contains(document.activeElement);
+  element.remove();
+  if (hadFocus && next) focusIn(next);
+}
+
+/** Focus the first control in an element; itself if it has none. @param {HTMLElement} element */
+export function focusIn(element) {
+  const target = element.matches(FOCUSABLE) ? element : /** @type {HTMLElement | null} */ (element.querySelector(FOCUSABLE));
+  if (!target) element.tabIndex = -1;
+  (target ?? element).focus();
 }
 
 /**

@@ -27,6 +27,8 @@ export function listen(find) {
     a: () => document.getElementById("bulk-bar")?.focus(),
     "+": () => press("zoom-in"), "=": () => press("zoom-in"), "-": () => press("zoom-out"),
   };
+  addEventListener("keydown", ({ key, target }) => (key === "Tab" || !isTyping(target)) && showHeadings(true), true);
+  addEventListener("pointerdown", () => showHeadings(false), true);
   addEventListener("keydown", (event) => {
     if (document.querySelector("dialog[open]")) return;
     if ((event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && event.key.toLowerCase() === "k") {
@@ -38,6 +40,11 @@ export function listen(find) {
     event.preventDefault();
     single[event.key]();
   });
+}
+
+/** Show that a heading has the focus, as after a page has opened, only to those who go by the keyboard. @param {boolean} isShown */
+function showHeadings(isShown) {
+  document.documentElement.toggleAttribute("data-keys", isShown);
 }
 
 function isTyping(target) {

@@ -2,7 +2,7 @@
  * Show a JSON value that can be expanded. Long texts are cut until the user asks for the rest; nothing becomes markup.
  */
 
-import { button, fill, h } from "../dom.js";
+import { button, fill, giveWay, h } from "../dom.js";
 import { count } from "../words.js";
 
 const LONG_TEXT = 600;
@@ -40,7 +40,11 @@ function members(entries, isArray, depth) {
   const list = h("ul", {}, entries.slice(0, MANY).map(member));
   const rest = entries.slice(MANY);
   if (rest.length) {
-    const more = h("li", {}, button(`Show ${count(rest.length, "more", "more")}`, () => more.replaceWith(...rest.map(member)), { class: "plain" }));
+    const more = h("li", {}, button(`Show ${count(rest.length, "more", "more")}`, () => {
+      const added = rest.map(member);
+      more.after(...added);
+      giveWay(more, added[0]);
+    }, { class: "plain" }));
     list.append(more);
   }
   return list;
@@ -62,7 +66,7 @@ function scalar(value) {
   const shown = h("code", { class: "json text" }, `${text.slice(0, LONG_TEXT)}…`);
   const more = button(`Show all ${count(text.length, "character")}`, () => {
     fill(shown, text);
-    more.remove();
+    giveWay(more, shown);
   }, { class: "plain" });
   return h("span", {}, shown, " ", more);
 }

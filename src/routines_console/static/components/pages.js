@@ -2,7 +2,7 @@
  * Build a list that is loaded page by page. Only the newest request is shown, so a late answer cannot replace that to a newer filter.
  */
 
-import { button, fill, h } from "../dom.js";
+import { button, fill, focusIn, h } from "../dom.js";
 import { complaint } from "./failure.js";
 
 /**
@@ -43,9 +43,13 @@ export function pages({ kind, read, row, nothing, more }, signal) {
     const fresh = JSON.stringify(items);
     if (isFirst && fresh === shown) return;
     shown = fresh;
-    if (isFirst) fill(rows, items.map(row));
-    else rows.append(...items.map(row));
+    const added = items.map(row);
+    if (isFirst) fill(rows, added);
+    else rows.append(...added);
+    const hadFocus = foot.contains(document.activeElement);
     fill(foot, !rows.children.length && !next && nothing(), next && button(more, () => load(next), { id: `more-${kind}` }));
+    // On the last page the button is gone.
+    if (hadFocus && !foot.contains(document.activeElement) && added[0]) focusIn(added[0]);
   }
 
   return {

@@ -2,7 +2,7 @@
  * Build the inputs of a routine's parameters: those that it sets, and those that each run takes from its slot.
  */
 
-import { button, fill, h } from "../dom.js";
+import { button, fill, giveWay, h } from "../dom.js";
 import { label } from "../words.js";
 import { overrides } from "./overrides.js";
 
@@ -77,7 +77,7 @@ function row(names, name, reference) {
     h("option", { value: "" }, "–"), options(offered, name, String));
   const value = h("select", {}, options(REFERENCES.includes(reference) ? REFERENCES : [...REFERENCES, reference], reference, label));
   const element = h("div", { class: "secret" }, h("label", {}, "Parameter", parameter), h("label", {}, "Takes", value),
-    button("Remove", () => element.remove(), { class: "plain" }), error);
+    button("Remove", () => giveWay(element, element.closest(".from-slot")?.querySelector("#add-from-slot")), { class: "plain" }), error);
 
   /** Follow the name, because error messages refer to the parameter by it. */
   function named() {

@@ -2,7 +2,7 @@
  * Show what a backfill would do: how many slots it runs, and what becomes of the first of them, and why.
  */
 
-import { button, h, link } from "../dom.js";
+import { button, giveWay, h, link } from "../dom.js";
 import { at } from "../time.js";
 import { count, listed, REPROCESS } from "../words.js";
 import { badge } from "./strip.js";
@@ -50,8 +50,9 @@ function beginning(id, slots, row) {
   const list = h("ol", { class: "ledger" }, slots.slice(0, FIRST).map(row));
   const rest = slots.slice(FIRST);
   const more = button(`Show ${rest.length.toLocaleString("en")} more`, () => {
-    list.append(...rest.map(row));
-    more.remove();
+    const added = rest.map(row);
+    list.append(...added);
+    giveWay(more, added[0]);
   }, { id: `more-${id}` });
   return slots.length > 0 && [list, rest.length > 0 && h("div", {}, more)];
 }

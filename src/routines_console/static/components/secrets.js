@@ -2,7 +2,7 @@
  * Build inputs for secrets. They are never shown: a stored secret can be kept, replaced or removed.
  */
 
-import { button, fill, h } from "../dom.js";
+import { button, fill, giveWay, h } from "../dom.js";
 import { field } from "./fields.js";
 
 export const MASK = "********";
@@ -45,6 +45,10 @@ function faultOf(name, value, isTaken) {
   return value ? null : { input: "value", text: "Enter a value, or remove the secret." };
 }
 
+function remove(row) {
+  giveWay(row, row.closest(".secrets").querySelector("#add-secret"));
+}
+
 function kept(name) {
   const row = h("div", { class: "secret", "data-field": `secret_params.${name}` },
     h("code", { class: "wrap" }, name), h("span", { class: "quiet" }, "stored, will be kept"),
@@ -54,7 +58,7 @@ function kept(name) {
         row.replaceWith(replacing);
         replacing.querySelector("[type=password]").focus();
       }, { class: "plain", "aria-label": `Replace ${name}` }),
-      button("Remove", () => row.remove(), { class: "plain", "aria-label": `Remove ${name}` })));
+      button("Remove", () => remove(row), { class: "plain", "aria-label": `Remove ${name}` })));
   row.pair = () => [name, MASK];
   return row;
 }
@@ -66,7 +70,7 @@ function fresh(given = "") {
   const name = h("input", { ...described, value: given, spellcheck: "false", readonly: Boolean(given), oninput: named });
   const value = h("input", { ...described, type: "password", autocomplete: "new-password" });
   const row = h("div", { class: "secret" }, h("label", {}, "Name", name), h("label", {}, "Value", value),
-    button("Remove", () => row.remove(), { class: "plain" }), error);
+    button("Remove", () => remove(row), { class: "plain" }), error);
 
   /** Follow the name, because error messages refer to the secret by it. */
   function named() {

@@ -2,7 +2,7 @@
  * Show what became of the slots of a time: the sums, and a line for each routine, those that need a look first. It prints well.
  */
 
-import { address, button, empty, fill, h, link, title } from "../dom.js";
+import { address, button, empty, fill, giveWay, h, link, title } from "../dom.js";
 import { complaint, isDisabled } from "../components/failure.js";
 import { save } from "../components/save.js";
 import { spanForm } from "../components/span-form.js";
@@ -34,8 +34,9 @@ function page(context, span, found) {
   const shown = h("tbody", {}, lines.slice(0, ROWS).map((line) => row(line, columns, span)));
   const rest = lines.slice(ROWS);
   const more = rest.length > 0 && button(`Show ${rest.length.toLocaleString("en")} more`, () => {
-    shown.append(...rest.map((line) => row(line, columns, span)));
-    more.remove();
+    const added = rest.map((line) => row(line, columns, span));
+    shown.append(...added);
+    giveWay(more, added[0]);
   });
   return h("div", { class: "report" },
     h("div", { class: "headline" }, title(headline(total)), actions(context, span)),
