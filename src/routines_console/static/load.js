@@ -46,6 +46,27 @@ export class Week {
   isOverfull({ seconds }) {
     return this.most !== null && seconds > this.most * 3600;
   }
+
+  /**
+   * Return the hours to come of a day that have the fewest slots: of several stretches of such hours the longest.
+   *
+   * @param {Hour} hour Any hour of the day.
+   * @returns {{hours: Hour[], isWhole: boolean} | null} Whether all hours to come are alike; null if the day is over.
+   */
+  quietest(hour) {
+    const first = Math.floor((Date.parse(hour.at) - this.begin) / DAY_MILLISECONDS) * 24;
+    const coming = this.hours.slice(first, first + 24).filter(({ at }) => Date.parse(at) + HOUR_MILLISECONDS > now());
+    if (!coming.length) return null;
+    const fewest = Math.min(...coming.map(({ slots }) => slots));
+    /** @type {Hour[][]} */
+    const stretches = [[]];
+    for (const each of coming) {
+      if (each.slots === fewest) stretches.at(-1)?.push(each);
+      else stretches.push([]);
+    }
+    const hours = stretches.reduce((longest, each) => each.length > longest.length ? each : longest);
+    return { hours, isWhole: coming.length > 1 && hours.length === coming.length };
+  }
 }
 
 /**

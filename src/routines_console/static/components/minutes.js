@@ -60,8 +60,19 @@ function shown(hour, week, buckets, earlier) {
     facts([
       ...hour.slots ? [["Worker time", hour.seconds ? `about ${workTime(hour.seconds)}` : "not known: none of these tasks has completed a run"]] : [],
       ["A week before", earlier ? outcome(earlier) : "no slots"],
+      ...quietest(hour, week),
     ]),
   ];
+}
+
+/** Say in which hours of the same day the fewest slots are to come. */
+function quietest(hour, week) {
+  const found = week.quietest(hour);
+  if (!found) return [];
+  const { hours: [first, ...others], isWhole } = found;
+  const end = stamp(Date.parse((others.at(-1) ?? first).at) + HOUR_MILLISECONDS);
+  const slots = first.slots ? `${count(first.slots, "slot")}${others.length ? " each" : ""}` : "no slots";
+  return [[`Quietest ${others.length ? "hours" : "hour"} of the day`, `${isWhole ? "all alike" : between(first.at, end)}: ${slots}`]];
 }
 
 function heading({ at }) {
@@ -72,8 +83,15 @@ function sentence(buckets) {
   if (!buckets.length) return "No slot falls in this hour.";
   const slots = buckets.reduce((sum, bucket) => sum + total(bucket), 0);
   const free = MINUTES - buckets.length;
-  const rest = free ? `${free} ${free === 1 ? "minute has" : "minutes have"} none.` : "No minute is free.";
+  const rest = free ? `${free} ${free === 1 ? "minute has" : "minutes have"} none.` : fewest(buckets);
   return `${count(slots, "slot")} in ${count(buckets.length, "minute")}. ${rest}`;
+}
+
+/** Name the minute that has the fewest slots, if not all have as many. */
+function fewest(buckets) {
+  const [least, most] = [Math.min(...buckets.map(total)), Math.max(...buckets.map(total))];
+  const first = buckets.find((bucket) => total(bucket) === least);
+  return `No minute is free${least < most ? `: :${minuteAfter(first, 0)} has the fewest, ${least.toLocaleString("en")}` : ""}.`;
 }
 
 function total({ slots, started, skipped }) {
