@@ -91,8 +91,10 @@ PAGES = {
     "limits": "#/limits",
     "feeds": "#/feeds?task=greet&routine=morning",
     "alerts": "#/alerts",
+    "new alert rule": "#/alerts/new",
     "alert rule": "#/alerts/rules/on-duty",
     "nothing": "#/routines/greet/nothing",
+    "no such page": "#/nowhere",
 }
 """The part of the address after the page, for every kind of page; `filled` inserts the ids of the runs."""
 

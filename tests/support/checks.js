@@ -129,3 +129,20 @@ function structure() {
   }
   return found;
 }
+
+// --- 2.4.7, 2.4.11: what has the focus shows it, and nothing is in front of it ---
+
+function focusFault() {
+  const focused = document.activeElement;
+  if (!focused || focused === document.body) return "nothing has the focus";
+  const name = `${focused.tagName} ${focused.id || focused.textContent.slice(0, 40)}`;
+  const { left, right, top, bottom } = focused.getBoundingClientRect();
+  const [x, y] = [(Math.max(left, 0) + Math.min(right, innerWidth)) / 2, (Math.max(top, 0) + Math.min(bottom, innerHeight)) / 2];
+  const front = document.elementFromPoint(x, y);
+  if (!front || bottom <= 0 || top >= innerHeight) return `the focus is off the screen: ${name}`;
+  if (!focused.contains(front) && !front.contains(focused)) return `the focus is behind ${front.outerHTML.slice(0, 80)}: ${name}`;
+  // A radio button shows it on the label beside it, the editor of a task around its lines.
+  const marks = [focused, focused.nextElementSibling, focused.closest(".editor-scroll")].filter(Boolean).map((each) => getComputedStyle(each));
+  const isMarked = marks.some((style) => style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1);
+  return isMarked ? null : `the focus cannot be seen: ${name}`;
+}
