@@ -1,6 +1,7 @@
 """Runs a real browser against a real service: headless Chromium, and `routines up` with API, ticker and worker.
 
-Without Chromium these tests are skipped with a reason; with ROUTINES_TEST_BROWSER=required they fail instead.
+Without Chromium these tests are skipped with a reason; with ROUTINES_TEST_BROWSER=required they fail instead. Some run
+in Firefox as well if ROUTINES_TEST_FIREFOX is set, as `make nightly` does.
 """
 
 import os
@@ -13,11 +14,13 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service as Driver
 
 from support.browsing import Console, seed
+from support.firefox import BINARY, Firefox
 from support.service import Service
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 DRIVER = shutil.which("chromedriver")
 REASON = "Chromium or chromedriver is not installed (Debian: apt-get install chromium chromium-driver)"
+NO_FIREFOX = "Firefox is not installed (Debian: apt-get install firefox-esr)"
 QUIET = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync --disable-default-apps "
@@ -52,6 +55,21 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Generator[Chrome]:
         options.add_argument(argument)
     driver = Chrome(options=options, service=Driver(DRIVER, log_output=os.devnull))
     driver.set_page_load_timeout(30)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="session")
+def firefox(tmp_path_factory: pytest.TempPathFactory) -> Generator[Firefox]:
+    """Start one Firefox for all tests of a process."""
+    asked = os.environ.get("ROUTINES_TEST_FIREFOX")
+    if not asked:
+        pytest.skip("Firefox takes minutes: `make nightly` runs this, or ROUTINES_TEST_FIREFOX=1")
+    if not BINARY:
+        if asked == "required":
+            pytest.fail(NO_FIREFOX)
+        pytest.skip(NO_FIREFOX)
+    driver = Firefox(tmp_path_factory.mktemp("firefox"))
     yield driver
     driver.quit()
 

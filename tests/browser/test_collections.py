@@ -1,6 +1,5 @@
 """Tests several keys in one console: which page goes by which, what other tabs get, and where no key may be."""
 
-import subprocess
 from collections.abc import Generator
 from contextlib import ExitStack
 
@@ -10,7 +9,7 @@ from selenium.webdriver.common.keys import Keys
 
 from support.browsing import Console, plain, routine
 from support.looks import all_faults
-from support.service import ROUTINES, Service
+from support.service import Service
 
 pytestmark = pytest.mark.slow
 HOLDS_PAUSES = """
@@ -30,15 +29,10 @@ WHERE_KEYS_MUST_NOT_BE = (
 @pytest.fixture(scope="module")
 def other_key(service: Service) -> str:
     """A key of the collection `other`, which has a task `theirs`."""
-    command = [*ROUTINES, "keys", "create", "--collection", "other"]
-    made = subprocess.run(
-        command, cwd=service.directory, env=service.environment, capture_output=True, text=True, check=True
-    )
-    key = made.stdout.strip()
-    with service.client() as client:
+    key = service.create_key("other")
+    with service.client(key) as client:
         body = {"name": "theirs", "workflow": {"init_params": {}, "step_configs": {}, "steps": []}}
-        answer = client.post("/tasks/other", json=body, headers={"Authorization": f"Bearer {key}"})
-        assert answer.status_code == 201
+        assert client.post("/tasks/other", json=body).status_code == 201
     return key
 
 

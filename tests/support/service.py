@@ -152,9 +152,17 @@ class Service:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
-    def client(self) -> httpx.Client:
-        """Return an HTTP client that uses the demo key."""
-        key = (self.data_dir / "demo.key").read_text().strip()
+    def create_key(self, collection: str) -> str:
+        """Create a key of a collection, and the collection if it is new; returns the key."""
+        command = [*ROUTINES, "keys", "create", "--collection", collection]
+        made = subprocess.run(
+            command, cwd=self.directory, env=self.environment, capture_output=True, text=True, check=True
+        )
+        return made.stdout.strip()
+
+    def client(self, key: str | None = None) -> httpx.Client:
+        """Return an HTTP client that uses this key; the demo key if it is left out."""
+        key = key or (self.data_dir / "demo.key").read_text().strip()
         return httpx.Client(
             base_url=f"{self.url}/api/v1", headers={"Authorization": f"Bearer {key}"}, timeout=10, verify=False
         )
