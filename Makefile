@@ -73,9 +73,10 @@ docs: $(DEV)  ## Regenerate the pages that are written from the code
 	$(BIN)/python docs/generators/activities.py
 	cp docs/run/prometheus/routines.rules.yml deploy/helm/routines/files/
 
-nightly: matrix  ## Other versions of Postgres, hostile settings, ten times as many schemathesis requests, 200,000 cron cases
+nightly: matrix  ## Other versions of Postgres, hostile settings, Firefox, ten times as many schemathesis requests, 200,000 cron cases
 	ROUTINES_TEST_HOSTILE=1 $(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadgroup \
 		tests/sql tests/ticker tests/engine tests/api
+	ROUTINES_TEST_FIREFOX=1 $(BIN)/pytest tests/browser -k firefox
 	ROUTINES_TEST_CASES=20000 $(BIN)/pytest tests/api/test_schemathesis.py
 	ROUTINES_TEST_CRON_CASES=200000 $(BIN)/pytest --numprocesses=auto tests/sql/test_cron.py
 
