@@ -5,28 +5,17 @@ in Firefox as well if ROUTINES_TEST_FIREFOX is set, as `make nightly` does.
 """
 
 import os
-import shutil
 from collections.abc import Generator
 
 import pytest
 from selenium.webdriver import Chrome
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service as Driver
 
 from support.browsing import Console, seed
+from support.chromium import MISSING, chromium
 from support.firefox import BINARY, Firefox
 from support.service import Service
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
-DRIVER = shutil.which("chromedriver")
-REASON = "Chromium or chromedriver is not installed (Debian: apt-get install chromium chromium-driver)"
 NO_FIREFOX = "Firefox is not installed (Debian: apt-get install firefox-esr)"
-QUIET = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync --disable-default-apps "
-    "--disable-extensions --hide-scrollbars --lang=en-GB"
-)
-"""Disable everything that sends requests of its own, and the sandbox, because tests also run as root."""
 
 
 @pytest.fixture(scope="session")
@@ -44,19 +33,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Generator[Service]:
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Generator[Chrome]:
     """Start one browser for all tests of a process."""
-    if not (BROWSER and DRIVER):
+    if MISSING:
         if os.environ.get("ROUTINES_TEST_BROWSER") == "required":
-            pytest.fail(REASON)
-        pytest.skip(REASON)
-    options = Options()
-    options.binary_location = BROWSER
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    for argument in [*QUIET.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(argument)
-    driver = Chrome(options=options, service=Driver(DRIVER, log_output=os.devnull))
-    driver.set_page_load_timeout(30)
-    yield driver
-    driver.quit()
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="session")
