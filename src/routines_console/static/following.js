@@ -2,8 +2,6 @@
  * Follow a collection, a routine or a run: one small request now and then says what has changed since the one before.
  */
 
-import { now } from "./time.js";
-
 /** What has changed, answer by answer. Begin it before reading what is followed, so that nothing falls between. */
 export class Feed {
   #api;
@@ -12,8 +10,6 @@ export class Feed {
   #signal;
   /** @type {string | null} */
   #cursor = null;
-  /** Up to when changes are known, in milliseconds. */
-  asOf = now();
 
   /**
    * @param {import("./api.js").Api} api
@@ -25,12 +21,20 @@ export class Feed {
     [this.#api, this.#path, this.#query, this.#signal] = [api, path, query, signal];
   }
 
-  /** Return the changes since the answer before. The first answer has none. */
-  async next() {
+  /** Pass over what has changed so far. */
+  begin() {
+    return this.next(() => {});
+  }
+
+  /**
+   * Ask what has changed since the answer before. What could not be taken over is in the next answer again.
+   *
+   * @param {(changes: any) => any} take Takes it over. `as_of` says up to when these changes are known.
+   */
+  async next(take) {
     const answer = await this.#api.get(this.#path, { ...this.#query, since: this.#cursor }, this.#signal);
+    await take(answer);
     this.#cursor = answer.cursor;
-    this.asOf = Date.parse(answer.as_of);
-    return answer;
   }
 }
 

@@ -4,7 +4,7 @@
 
 import { pause } from "../api.js";
 import { address, button, empty, fill, h, link, title } from "../dom.js";
-import { Fleet, latest, PAGE } from "../fleet.js";
+import { Fleet, PAGE } from "../fleet.js";
 import { bulk } from "../components/bulk.js";
 import { followRoutines } from "../following.js";
 import { isDisabled } from "../components/failure.js";
@@ -17,6 +17,7 @@ import { views } from "../components/view-links.js";
 import { spanOf } from "../report.js";
 import { note } from "../router.js";
 import { Selection } from "../selection.js";
+import { Strips } from "../strips.js";
 import { at } from "../time.js";
 import { count } from "../words.js";
 
@@ -33,7 +34,7 @@ const ALL_EVERY = 60;
 export async function overview(context) {
   try {
     const feed = followRoutines(context.session, context.signal);
-    await feed.next();
+    await feed.begin();
     // Back shows at once what was there, and then reads it again.
     const fleet = (context.kept && context.session.fleet) ?? await firstPage(context);
     return { name: "", body: page(context, fleet, feed) };
@@ -62,14 +63,8 @@ function page(context, fleet, feed) {
   let current = fleet;
   /** How many refreshes have begun: only the newest is shown. */
   let asked = 0;
-  /** @type {Map<number, any>} The latest outcomes of the routines shown so far, by id. */
-  const strips = new Map();
-  /** Which request for strips was the last to ask for each routine. @type {Map<number, number>} */
-  const filledBy = new Map();
-  let filling = 0;
+  const strips = new Strips(context.session, context.signal);
   let isBandStale = false;
-  /** Ids of routines whose strips must be loaded again. */
-  let stale = new Set();
   const head = h("div", { class: "summary" });
   const asOf = h("span", {});
   const list = h("ul", { class: "rows", "aria-label": "Routines", onseen: () => current.judge() && draw() });
@@ -96,31 +91,17 @@ function page(context, fleet, feed) {
     controls.offer(current.tasks(), current.tally());
     const found = current.find(filter, band.has);
     const rows = found.slice(0, shown);
-    fill(list, rows.map((entry) => row(entry, strips.get(entry.routine.id), chosen.box(entry.routine))));
+    fill(list, rows.map((entry) => row(entry, strips.of(entry.routine.id), chosen.box(entry.routine))));
     if (current.isWhole) selection.keepOnly(current.entries.map(idOf));
     chosen.draw({ shown: rows.map(idOf), fitting: found.map(idOf), isWhole: current.isWhole && band.isKnown() });
     saved.draw(filter);
     fill(foot, found.length ? below(found, rows) : nothing(current, filter));
-    fillStrips(rows.map(({ routine }) => routine));
+    strips.fill(rows.map(({ routine }) => routine), drawStrip);
   }
 
-  /** Load the missing strips of the rows shown, in one request. */
-  async function fillStrips(routines) {
-    const byId = new Map(routines.map((routine) => [routine.id, routine]));
-    const ids = [...byId.keys()].filter((id) => stale.has(id) || !strips.has(id));
-    if (!ids.length) return;
-    filling += 1;
-    const mine = filling;
-    for (const id of ids) {
-      stale.delete(id);
-      filledBy.set(id, mine);
-    }
-    for (const [id, recent] of await latest(context.session, ids, SLOTS, context.signal)) {
-      if (filledBy.get(id) !== mine) continue;
-      strips.set(id, recent);
-      const place = list.querySelector(`[data-strip="${Number(id)}"]`);
-      if (place) fill(place, strip(recent.outcomes, byId.get(id)));
-    }
+  function drawStrip(routine, { outcomes }) {
+    const place = list.querySelector(`[data-strip="${Number(routine.id)}"]`);
+    if (place) fill(place, strip(outcomes, routine));
   }
 
   /** Say when the routines were read, whenever they are drawn. */
@@ -141,14 +122,15 @@ function page(context, fleet, feed) {
   }
 
   /** Read everything again. */
-  async function refresh() {
+  const refresh = () => feed.next(readAll);
+
+  async function readAll() {
     asked += 1;
     const mine = asked;
-    await feed.next();
     const fresh = await firstPage(context);
     while (!fresh.isWhole) await fresh.more();
     if (mine !== asked) return;
-    stale = new Set(strips.keys());
+    strips.spoil();
     const isSame = JSON.stringify(fresh.entries) === JSON.stringify(current.entries);
     current = fresh;
     context.session.fleet = fresh;
@@ -157,23 +139,18 @@ function page(context, fleet, feed) {
     else draw();
   }
 
-  /** Read what has changed. */
-  async function update(times) {
-    const changes = await feed.next();
-    if (!changes.is_whole || times % ALL_EVERY === 0) return refresh();
+  /** Take over what has changed. */
+  async function take(changes, times) {
+    if (!changes.is_whole || times % ALL_EVERY === 0) return readAll();
     const mine = asked;
     const hasChanged = changes.routines.length + changes.deleted.length > 0;
     if (hasChanged) {
       const recents = await current.take(changes, SLOTS);
       if (mine !== asked) return;
-      filling += 1;
-      for (const [id, recent] of recents) {
-        filledBy.set(id, filling);
-        strips.set(id, recent);
-      }
+      strips.take(recents);
       isBandStale = true;
     }
-    current.readAt = feed.asOf;
+    current.readAt = Date.parse(changes.as_of);
     const isNarrowed = isBandStale && times % BAND_EVERY === 0 && await readBand() && filter.of;
     if (current.judge() || hasChanged || isNarrowed) draw();
     else dated();
@@ -198,7 +175,7 @@ function page(context, fleet, feed) {
     for (let times = 1; ; times += 1) {
       const part = Math.max(1, Math.ceil(current.entries.length / (QUICK_PAGES * PAGE)));
       await pause(document.visibilityState === "visible" ? REFRESH_MILLISECONDS * part : BACKGROUND_MILLISECONDS * part, context.signal);
-      await update(times).catch(failed);
+      await feed.next((changes) => take(changes, times)).catch(failed);
     }
   }
 

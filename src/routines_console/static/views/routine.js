@@ -2,15 +2,14 @@
  * Show a routine: its health, what happened in its slots, what comes next, and why. The page follows the routine while it is open.
  */
 
-import { IdempotencyKeys, pause, Problem } from "../api.js";
-import { address, button, fill, h, link, section, title } from "../dom.js";
+import { pause, Problem } from "../api.js";
+import { address, fill, h, link, section, title } from "../dom.js";
 import { cause } from "../components/cause.js";
-import { confirm, confirmByName } from "../components/confirm.js";
 import { deliveries } from "../components/deliveries.js";
-import { complaint } from "../components/failure.js";
 import { ledger } from "../components/ledger.js";
-import { askForPause, pauseNotice } from "../components/pause.js";
+import { pauseNotice } from "../components/pause.js";
 import { revisions } from "../components/revisions.js";
+import { routineActions } from "../components/routine-actions.js";
 import { routineDetails } from "../components/routine-details.js";
 import { runs } from "../components/runs.js";
 import { badge, SLOTS, strip } from "../components/strip.js";
@@ -19,7 +18,6 @@ import { latest } from "../fleet.js";
 import { followRoutines } from "../following.js";
 import { healthOf } from "../health.js";
 import { timeOf } from "../report.js";
-import { go } from "../router.js";
 import { now, when } from "../time.js";
 import { cadenceWords } from "../words.js";
 
@@ -71,23 +69,30 @@ async function look({ session, signal }, path) {
 /** Read the routine again whenever something of it has changed, while the page is visible, and draw what is new. */
 async function follow(context, path, first, shown, lists) {
   const feed = followRoutines(context.session, context.signal, { routine: first.found.id });
-  await feed.next();
+  await feed.begin();
   let last = first;
-  // The first time everything is read: what has changed before the feed began is not in it.
-  for (let times = 0; ; times += 1) {
+  /** Whether there may be something that is not drawn: at first what has changed before the feed began. */
+  let isBehind = true;
+
+  async function take({ is_whole: isWhole, routines, deleted }, times) {
+    if (deleted.length) return context.reload();
+    if (!isBehind && isWhole && !routines.length && times % ALL_EVERY) {
+      if (times % WEBHOOKS_EVERY === 0) await lists.at(WEBHOOKS)?.refresh();
+      return;
+    }
+    const seen = await look(context, path);
+    await Promise.all(lists.map((list) => list.refresh()));
+    isBehind = shown.isBusy();
+    if (isBehind || JSON.stringify(seen) === JSON.stringify(last)) return;
+    shown.draw(seen);
+    last = seen;
+  }
+
+  for (let times = 1; ; times += 1) {
     await pause(REFRESH_MILLISECONDS, context.signal);
     if (document.visibilityState !== "visible" || shown.isBusy()) continue;
     try {
-      const { is_whole: isWhole, routines, deleted } = await feed.next();
-      if (deleted.length) return context.reload();
-      if (isWhole && !routines.length && times % ALL_EVERY) {
-        if (times % WEBHOOKS_EVERY === 0) await lists.at(WEBHOOKS)?.refresh();
-        continue;
-      }
-      const seen = await look(context, path);
-      if (JSON.stringify(seen) !== JSON.stringify(last) && !shown.isBusy()) shown.draw(seen);
-      last = seen;
-      await Promise.all(lists.map((list) => list.refresh()));
+      await feed.next((changes) => take(changes, times));
     } catch (error) {
       if (context.signal.aborted) return;
       if (error instanceof Problem && error.status === 404) return context.reload();
@@ -98,7 +103,7 @@ async function follow(context, path, first, shown, lists) {
 
 function page(context, seen, [slots, started, changed, sent], path, slot) {
   const trouble = h("div", {});
-  const does = actions(context, path, trouble);
+  const does = routineActions(context, path, trouble);
   const parts = { actions: h("div", { class: "actions" }), lede: h("p", { class: "lede" }), notices: h("div", { class: "notices" }), next: h("div", {}), details: h("div", {}) };
 
   function draw({ found, recent, slots: coming }) {
@@ -150,78 +155,6 @@ function notices(found, health) {
     pauseNotice(found),
     ...(found.warnings ?? []).map((warning) => h("p", { class: "notice" }, warning)),
   ];
-}
-
-function actions(context, path, trouble) {
-  const { api } = context.session;
-  const keys = new IdempotencyKeys();
-  let isBusy = false;
-
-  /** Disable the button while it works, and show errors below the buttons. */
-  const doing = (work) => async (event) => {
-    const pressed = event.currentTarget;
-    pressed.disabled = true;
-    isBusy = true;
-    fill(trouble);
-    try {
-      await work();
-    } catch (error) {
-      keys.answered(error);
-      fill(trouble, complaint(error));
-    } finally {
-      isBusy = false;
-      pressed.disabled = false;
-      if (!document.querySelector("main")?.contains(document.activeElement)) pressed.focus();
-    }
-  };
-  const start = (body) => api.send("POST", [...path, "run-now"], body, keys.keyFor(body));
-
-  /** Start a run; beside one that is going on only if the user wants that. Returns null if not. */
-  async function startOne() {
-    try {
-      return await start({ respect_overlap: true });
-    } catch (error) {
-      if (!(error instanceof Problem && error.status === 409)) throw error;
-      keys.answered(error);
-      const sure = await confirm("Start a second run?", `${error.message} The new one would go on beside it.`, "Run now", "Leave it");
-      return sure ? start(undefined) : null;
-    }
-  }
-
-  const runNow = (found) => doing(async () => {
-    const started = await startOne();
-    if (!started) return;
-    context.say(started.message);
-    go(address(["runs", found.task_name, started.trajectory_id]));
-  });
-  const toggle = (found) => doing(async () => {
-    await api.send("POST", [...path, found.paused ? "resume" : "pause"]);
-    context.say(found.paused ? `${found.name} was resumed.` : `${found.name} was paused.`);
-    await context.reload("toggle");
-  });
-  const pauseUntil = (found) => doing(async () => {
-    if (!await askForPause(found, (body) => api.send("POST", [...path, "pause"], body))) return;
-    context.say(found.paused ? `The pause of ${found.name} was changed.` : `${found.name} was paused.`);
-    await context.reload("pause-until");
-  });
-  const remove = (found) => doing(async () => {
-    const sure = await confirmByName("Delete this routine?", found.name,
-      "This also deletes its schedule and its secrets. Its runs are kept. This cannot be undone.", "Delete routine");
-    if (!sure) return;
-    await api.send("DELETE", path);
-    context.say(`${found.name} was deleted.`);
-    go(address([]));
-  });
-  return {
-    isBusy: () => isBusy,
-    buttons: (found) => [
-      button("Run now", runNow(found), { class: "primary", id: "run-now" }),
-      button(found.paused ? "Resume" : "Pause", toggle(found), { id: "toggle" }),
-      button(found.paused ? "Change pause…" : "Pause until…", pauseUntil(found), { id: "pause-until" }),
-      link(["routines", found.task_name, found.name, "edit"], { class: "button", id: "edit" }, "Edit"),
-      button("Delete", remove(found), { class: "danger", id: "delete" }),
-    ],
-  };
 }
 
 function next(found, slots) {

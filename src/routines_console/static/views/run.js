@@ -3,22 +3,20 @@
  */
 
 import { pause } from "../api.js";
-import { button, fill, h, section, title } from "../dom.js";
+import { fill, h, section } from "../dom.js";
 import { against } from "../components/against.js";
-import { cause } from "../components/cause.js";
 import { children } from "../components/children.js";
 import { deliveries } from "../components/deliveries.js";
-import { attempts, durations, RUNS } from "../components/durations.js";
-import { complaint } from "../components/failure.js";
+import { attempts, durations } from "../components/durations.js";
 import { jsonView } from "../components/json-view.js";
 import { labels } from "../components/labels.js";
 import { log } from "../components/log.js";
-import { rerun } from "../components/rerun.js";
-import { crumbs, retries, runDetails } from "../components/run-details.js";
+import { crumbs, runDetails } from "../components/run-details.js";
+import { progress, runHead } from "../components/run-head.js";
 import { runTimeline } from "../components/run-timeline.js";
-import { badge } from "../components/strip.js";
 import { followRun } from "../following.js";
-import { at, duration, elapsed, secondsBetween } from "../time.js";
+import { OpenSteps } from "../open-steps.js";
+import { newestOf, routineOf } from "../siblings.js";
 
 const FIRST_POLL_MILLISECONDS = 1000;
 const LONGEST_POLL_MILLISECONDS = 5000;
@@ -42,40 +40,14 @@ export async function run(context) {
   return { name: `Run ${found.trajectory_id}`, body: page.element };
 }
 
-/** Show the name of the routine, then the run beside its newest ones. */
-async function beside(context, id, page) {
-  const name = await routineOf(context, id);
+/** Show the name of the routine, then the run beside its newest ones. @param {import("../main.js").Context} context */
+async function beside({ session, params: { task }, signal, say }, id, page) {
+  const name = await routineOf(session, task, id, signal);
   if (name) page.belongsTo(name, null);
-  page.belongsTo(name, name ? await newestOf(context, name) : []);
-}
-
-/** Return the newest runs of a routine; none if they could not be read. */
-async function newestOf({ session: { api, collection }, params: { task }, signal, say }, name) {
-  try {
-    return await api.get(["routines", collection, task, name, "runs"], { limit: RUNS }, signal);
-  } catch (error) {
+  page.belongsTo(name, name ? await newestOf(session, task, name, signal).catch((error) => {
     if (!signal.aborted) say(`Other runs of ${name} could not be read: ${error.message}`);
     return [];
-  }
-}
-
-/**
- * Return the name of the routine with this id; null if it was deleted. The API cannot look a routine up by id.
- *
- * @param {import("../main.js").Context} context
- * @param {number} id
- */
-async function routineOf({ session: { api, collection, routines }, params: { task }, signal }, id) {
-  if (routines.has(id)) return routines.get(id);
-  let cursor = null;
-  do {
-    const page = await api.page(["routines", collection, task], { limit: 1000, cursor }, signal).catch(() => ({ items: [], cursor: null }));
-    const found = page.items.find((each) => each.id === id);
-    for (const each of page.items) routines.set(each.id, each.name);
-    if (found) return found.name;
-    cursor = page.cursor;
-  } while (cursor);
-  return null;
+  }) : []);
 }
 
 /** Read the run again whenever it has come further, while it is active and the page is visible. */
@@ -84,25 +56,31 @@ async function follow({ session, params: { task, id }, signal, say }, path, firs
   const feed = followRun(session, task, id, signal);
   let shown = first;
   let wait = FIRST_POLL_MILLISECONDS;
-  /** What has changed before the feed began is not in it. */
-  let isFirst = true;
-  while (!shown.ended_at) {
-    if (isFirst) await feed.next();
-    await pause(wait, signal);
-    if (document.visibilityState !== "visible") continue;
-    if (!isFirst && !(await feed.next()).has_changed) {
-      wait = Math.min(wait * 1.5, LONGEST_POLL_MILLISECONDS);
-      continue;
-    }
-    isFirst = false;
+
+  async function look() {
     const fresh = await api.get(path, {}, signal);
     const hasChanged = fresh.updated !== shown.updated || fresh.status !== shown.status;
     page.drawChildren(fresh);
-    wait = hasChanged ? FIRST_POLL_MILLISECONDS : Math.min(wait * 1.5, LONGEST_POLL_MILLISECONDS);
+    if (hasChanged) {
+      page.draw(fresh, await api.get(["workflows-logs", fresh.workflow_id], {}, signal));
+      wait = FIRST_POLL_MILLISECONDS;
+    }
     shown = fresh;
-    if (hasChanged) page.draw(fresh, await api.get(["workflows-logs", fresh.workflow_id], {}, signal));
-    if (fresh.ended_at) say(`Run ${fresh.trajectory_id} ${ENDINGS[fresh.status] ?? "has ended"}.`);
   }
+
+  if (shown.ended_at) return;
+  await feed.begin();
+  // What has changed before the feed began is not in it.
+  let isBehind = true;
+  while (!shown.ended_at) {
+    await pause(wait, signal);
+    if (document.visibilityState !== "visible") continue;
+    wait = Math.min(wait * 1.5, LONGEST_POLL_MILLISECONDS);
+    if (isBehind) await look();
+    else await feed.next(({ has_changed: hasChanged }) => hasChanged && look());
+    isBehind = false;
+  }
+  say(`Run ${shown.trajectory_id} ${ENDINGS[shown.status] ?? "has ended"}.`);
 }
 
 function body(context, found, events) {
@@ -116,14 +94,14 @@ function body(context, found, events) {
   const [head, steps, kids, happened, about, webhooks, compared] = Array.from({ length: 7 }, () => h("div", {}));
   const grid = children();
   const good = against(context);
-  const open = new Steps();
+  const open = new OpenSteps();
   let tick = () => {};
 
   function draw(run, log_) {
     shown = run;
     open.add(run);
     fill(lede, progress(run));
-    fill(head, header(context, run, lede));
+    fill(head, runHead(context, run, lede));
     const focused = steps.contains(document.activeElement) ? document.activeElement : null;
     const drawn = runTimeline(run, log_.events, open, context.say);
     tick = run.ended_at ? () => {} : drawn.tick;
@@ -177,24 +155,6 @@ function body(context, found, events) {
   };
 }
 
-/** The steps that are expanded, and the views of their values. One that has failed expands by itself, once: the user may close it. */
-class Steps {
-  /** @type {Set<string>} */
-  names = new Set();
-  /** @type {Map<string, Node>} */
-  views = new Map();
-  #failed = new Set();
-
-  /** @param {any} run */
-  add({ steps }) {
-    for (const [name, { status }] of Object.entries(steps)) {
-      if (status !== "failed" || this.#failed.has(name)) continue;
-      this.#failed.add(name);
-      this.names.add(name);
-    }
-  }
-}
-
 /** Show the other attempts at the slot of a run, and how long runs of its routine take. */
 function comparisons(run, newest) {
   const cards = [["Attempts", attempts(run, newest)], ["Durations", durations(run, newest)]];
@@ -204,43 +164,4 @@ function comparisons(run, newest) {
 function parameters({ say }, { trajectory_id: id, init_params: given }) {
   if (!Object.keys(given).length) return h("p", { class: "quiet" }, "none");
   return jsonView(given, { name: "the parameters", file: `run-${id}-parameters`, say });
-}
-
-/** Show the status of the run and its duration. */
-function progress(run) {
-  if (isWaitingRetry(run)) return [badge("pending", "Waits for its time"), " and then tries the slot again"];
-  if (!run.started_at) return [badge(run.status), run.ended_at ? " before it started" : " and not started yet"];
-  return [badge(run.status),
-    run.ended_at ? ` after ${duration(secondsBetween(run.started_at, run.ended_at))}` : [" for ", elapsed(run.started_at)],
-    `, ${run.completed_steps} of ${run.total_steps} steps done`];
-}
-
-/** Return whether a run is a retry that no worker has begun. */
-function isWaitingRetry(run) {
-  return run.trigger === "retry" && run.status === "running" && !run.started_at;
-}
-
-function header(context, run, lede) {
-  const trouble = h("div", {});
-  return [
-    h("div", { class: "headline" }, title(`Run ${run.trajectory_id}`),
-      h("div", { class: "actions" }, !run.ended_at && button("Cancel run", (event) => cancel(context, run, trouble, event), { class: "danger", id: "cancel" }))),
-    lede,
-    (run.scheduled_for ?? run.fills_slot) && h("p", { class: "quiet" }, "For the slot ", at(run.scheduled_for ?? run.fills_slot)),
-    retries(run),
-    trouble,
-    run.error && cause(run.error, "notice bad"),
-    run.ended_at && rerun(context, run),
-  ];
-}
-
-async function cancel({ session: { api, collection }, params: { task }, say, reload }, run, trouble, event) {
-  event.currentTarget.disabled = true;
-  try {
-    await api.send("POST", ["trajectory", collection, task, "statuses"], { [run.trajectory_id]: "cancelled" });
-    say(`Run ${run.trajectory_id} was cancelled.`);
-    await reload();
-  } catch (error) {
-    fill(trouble, complaint(error));
-  }
 }
