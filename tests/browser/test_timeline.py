@@ -11,7 +11,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from support.browsing import HURRY, Console, add_run, plain, routine
+from support.browsing import FAILS, HURRY, Console, add_run, plain, routine
 from support.looks import all_faults
 from support.rows import Database
 from support.service import Service
@@ -251,13 +251,61 @@ def test_only_routines_with_trouble_are_shown_on_demand(console: Console, failed
     console.sees("Nothing went wrong")
 
 
-def test_the_timeline_follows_what_happens(console: Console, service: Service) -> None:
-    with console.script(HURRY), routine(service, "followed", cadence={"type": "manual"}):
+def test_the_timeline_reads_only_the_lanes_that_have_changed(console: Console, service: Service) -> None:
+    manual = {"type": "manual"}
+    with (
+        console.script(FAILS),
+        console.script(HURRY),
+        routine(service, "followed-a", cadence=manual) as client,
+        routine(service, "followed-c", cadence=manual),
+    ):
         console.open("#/timeline?q=followed")
-        lane(console, "followed")
-        assert console.all(".lane .lane-mark") == []
-        run = add_run(service, "followed", "failed", minutes=5)
-        console.until(lambda: any(f"run {run}" in each for each in words(lane(console, "followed"))))
+        lane(console, "followed-c")
+        asked(console)
+        before = console.find(".as-of").text
+        console.until(lambda: console.find(".as-of").text != before)
+        assert asked(console) == []
+        # What could not be read is read the next time, although it has not changed again.
+        console.driver.execute_script("window.failing = 'ids='")
+        run = add_run(service, "followed-a", "failed", minutes=5)
+        console.sees("Refresh failed: The database is not available.", ".said")
+        console.until(lambda: any(f"run {run}" in each for each in words(lane(console, "followed-a"))))
+        queries = asked(console)
+        assert len(queries) == 2
+        assert all("ids=" in query and "," not in query for query in queries)
+        # Lanes come, go and move.
+        body = {"name": "followed-b", "cadence": manual}
+        assert client.post("/routines/demo/greet", json=body).status_code == 201
+        lane(console, "followed-b")
+        client.patch("/routines/demo/greet/followed-b", json={"name": "followed-d"})
+        lane(console, "followed-d")
+        assert [plain(each) for each in console.all(".lane")] == ["followed-a", "followed-c", "followed-d"]
+        client.delete("/routines/demo/greet/followed-d")
+        console.until(lambda: len(console.all(".lane")) == 2)
+        assert client.post("/routines/demo/hostile", json={**body, "name": "elsewhere"}).status_code == 201
+        asked(console)
+        before = console.find(".as-of").text
+        console.until(lambda: console.find(".as-of").text != before)
+        assert asked(console) == []
+        client.delete("/routines/demo/hostile/elsewhere")
+
+
+def test_a_slot_that_no_ticker_picks_up_is_shown_as_due(browser: Chrome, database: Database) -> None:
+    with api_process(database.url) as api:
+        with api.client(new_key(database, "my-org")) as client:
+            assert client.post("/api/v1/tasks/my-org", json={"name": "echo", "workflow": TASK}).status_code == 201
+        with psycopg.connect(database.url) as connection:
+            connection.execute(
+                """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, once_at)
+                   SELECT collection_id, id, 'soon', 'once', now() + interval '1 hour' FROM routines.tasks"""
+            )
+        console = Console(browser, api.url, new_key(database, "my-org")).arrive(signed_in=True)
+        with console.script(HURRY):
+            console.open("#/timeline")
+            assert words(lane(console, "soon"))[0].endswith("To come")
+            with psycopg.connect(database.url) as connection:
+                connection.execute("UPDATE routines.routines SET once_at = now() + interval '3 seconds'")
+            console.until(lambda: words(lane(console, "soon"))[0].endswith("Due, not picked up"))
 
 
 def test_hundreds_of_lanes_are_read_as_they_come_near_the_screen(browser: Chrome, database: Database) -> None:

@@ -50,6 +50,16 @@ WIDE: dict[str, Any] = {
 }
 HURRY = "const real = setTimeout; window.setTimeout = (work, wait) => real(work, wait >= 10_000 ? 300 : wait)"
 """Makes what the console does every ten seconds or less often happen at once; for `Console.script`."""
+FAILS = """
+    const asked = fetch;
+    window.failing = "";
+    window.fetch = async (url, options) => {
+      if (!failing || !String(url).includes(failing)) return asked(url, options);
+      failing = "";
+      return Response.json({ title: "Unavailable", status: 503, detail: "The database is not available." }, { status: 503 });
+    };
+"""
+"""Has the next request fail that has the text `failing` in its URL; for `Console.script`."""
 FORGET = """
     new BroadcastChannel("routines.keys").postMessage({ kind: "forget", collection: null });
     sessionStorage.clear();

@@ -11,6 +11,8 @@ const SECOND_MILLISECONDS = 1000;
 const PAST = 2 / 3;
 /** How far a shift moves, as a part of the length. */
 const SHIFT = 1 / 2;
+/** How far the clock goes on before it moves along, as a part of the length. */
+const LAG = 1 / 60;
 /** On a narrow screen: how many times longer buckets are, and how many times farther apart the times above the lanes. */
 const NARROW = { bucket: 3, step: 2 };
 /**
@@ -77,6 +79,11 @@ export class Stretch {
   /** Return the same one as the clock has it now. */
   fresh() {
     return new Stretch(this.#level, this.isFollowing ? null : this.begin);
+  }
+
+  /** Return whether the clock has gone on so far that it should move along. */
+  isBehind() {
+    return this.fresh().begin - this.begin >= LAG * this.length;
   }
 
   /** Return the one that moves along with the clock. */

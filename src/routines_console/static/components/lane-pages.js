@@ -6,7 +6,9 @@
  * @property {any} cursor Where it begins; null for the first.
  * @property {HTMLElement} element
  * @property {boolean} isNear Whether it is on the screen, or nearly.
- * @property {number} age When it was read, as a count of refreshes.
+ * @property {number} age When it was read, as a count of refreshes; -1 if it has to be read again.
+ * @property {number} asked How many times it was read, or some of it: only the newest answer is drawn.
+ * @property {boolean} isReading Whether it is being read as a whole.
  * @property {any[]} items
  */
 
@@ -15,22 +17,26 @@ import { complaint } from "./failure.js";
 
 /** How far a page may be from the screen when it is read, as a part of the screen's height. */
 const MARGIN = "50%";
+/** Of so many lanes or more, whole pages are read. */
+const MANY = 50;
 
 /**
  * Build the list; call `restart` to fill it.
  *
  * @param {object} options
  * @param {(cursor: any) => Promise<{items: any[], next: any}>} options.read
+ * @param {(ids: number[]) => Promise<any[]>} options.readSome Read these lanes alone.
  * @param {(items: any[], before: any) => Node[]} options.draw Draw a page; `before` is the last item of the page before it, if any.
  * @param {(hadFocus: boolean) => void} options.drawn Called after a page was drawn, with whether the focus was in it.
  * @param {() => Node} options.nothing Shown in place of an empty list.
  * @param {AbortSignal} signal
  */
-export function lanePages({ read, draw, drawn, nothing }, signal) {
+export function lanePages({ read, readSome, draw, drawn, nothing }, signal) {
   const element = h("div", {});
   /** @type {Page[]} */
   let pages = [];
   let refreshes = 0;
+  let isWhole = false;
   const observer = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       const page = pages.find((each) => each.element === target);
@@ -43,32 +49,47 @@ export function lanePages({ read, draw, drawn, nothing }, signal) {
 
   /** @returns {Page} */
   function pageAt(cursor) {
-    const page = { cursor, element: h("ul", { class: "lanes", "aria-label": "Routines" }, h("li", { class: "quiet loading" }, "Loading…")), isNear: false, age: -1, items: [] };
+    const page = { cursor, element: h("ul", { class: "lanes", "aria-label": "Routines" }, h("li", { class: "quiet loading" }, "Loading…")), isNear: false, age: -1, asked: 0, isReading: false, items: [] };
     observer.observe(page.element);
     return page;
   }
 
-  /** Read a page and draw it, unless a refresh has begun meanwhile. @param {Page} page */
+  /** Begin to read a page, or some of it. Returns how to find out whether nothing newer has begun meanwhile. @param {Page} page */
+  function begin(page) {
+    page.asked += 1;
+    const [refresh, asked] = [refreshes, page.asked];
+    return () => refresh === refreshes && asked === page.asked && pages.includes(page);
+  }
+
+  /** Read a page and draw it. @param {Page} page */
   async function load(page) {
-    const mine = refreshes;
-    page.age = mine;
+    const isNewest = begin(page);
+    Object.assign(page, { age: refreshes, isReading: true });
     const { items, next } = await read(page.cursor);
-    if (mine !== refreshes || !pages.includes(page)) return;
-    page.items = items;
+    if (!isNewest()) return;
+    page.isReading = false;
+    show(page, items);
     const index = pages.indexOf(page);
-    const hadFocus = page.element.contains(document.activeElement);
-    fill(page.element, draw(items, pages[index - 1]?.items.at(-1)));
-    drawn(hadFocus);
+    if (next === null) isWhole = true;
     if (!index && !items.length) return drop(0, nothing());
     if (next === null) drop(index + 1);
     else if (!pages[index + 1]) append(next);
     else if (pages[index + 1].cursor !== next) Object.assign(pages[index + 1], { cursor: next, age: -1 });
   }
 
+  /** @param {Page} page @param {any[]} items */
+  function show(page, items) {
+    page.items = items;
+    const hadFocus = page.element.contains(document.activeElement);
+    fill(page.element, draw(items, pages[pages.indexOf(page) - 1]?.items.at(-1)));
+    drawn(hadFocus);
+  }
+
   function append(cursor) {
     const page = pageAt(cursor);
     pages.push(page);
     element.append(page.element);
+    isWhole = false;
   }
 
   /** Remove the pages from this one on. */
@@ -105,5 +126,38 @@ export function lanePages({ read, draw, drawn, nothing }, signal) {
     await Promise.all((near.length ? near : pages.slice(0, 1)).map(load));
   }
 
-  return { element, restart, refresh };
+  /** Read lanes again: those near the screen at once, the rest when they come near. @param {Set<number>} ids */
+  async function take(ids) {
+    if (!ids.size) return;
+    const isStale = ({ routine_id: id }) => ids.has(id);
+    // What is being read may be from before the change.
+    const stale = pages.filter(({ items, isReading }) => isReading || items.some(isStale));
+    for (const page of stale) if (!page.isNear) page.age = -1;
+    const near = stale.filter(({ isNear }) => isNear);
+    const some = near.flatMap(({ items }) => items.filter(isStale).map(({ routine_id: id }) => id));
+    const isMany = some.length >= MANY;
+    await Promise.all([
+      ...near.filter(({ isReading }) => isReading || isMany).map(load),
+      isMany || replace(near.filter(({ isReading }) => !isReading), some)]);
+  }
+
+  /** Read these lanes again, which are in these pages. @param {Page[]} near @param {number[]} ids */
+  async function replace(near, ids) {
+    if (!near.length) return;
+    const begun = near.map((page) => ({ page, isNewest: begin(page) }));
+    const fresh = new Map((await readSome(ids)).map((item) => [item.routine_id, item]));
+    for (const { page, isNewest } of begun) if (isNewest()) show(page, page.items.map((item) => fresh.get(item.routine_id) ?? item));
+  }
+
+  return {
+    element, restart, refresh, take,
+    /** Draw the pages near the screen again of which an item is so, but not under the user's hands. @param {(item: any) => boolean} isSo */
+    redraw(isSo) {
+      for (const page of pages) if (page.isNear && page.items.some(isSo) && !page.element.contains(document.activeElement)) show(page, page.items);
+    },
+    /** Return all items that were read. */
+    items: () => pages.flatMap(({ items }) => items),
+    /** Return whether these are all items that there are. */
+    isWhole: () => isWhole,
+  };
 }

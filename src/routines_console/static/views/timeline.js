@@ -6,9 +6,11 @@ import { pause } from "../api.js";
 import { address, button, empty, fill, h, link, title } from "../dom.js";
 import { axis, lines, nowPlace } from "../components/axis.js";
 import { isDisabled } from "../components/failure.js";
+import { goesOn, isBefore, lanesToRead } from "../components/lane-changes.js";
 import { laneKeys } from "../components/lane-keys.js";
 import { lanePages } from "../components/lane-pages.js";
 import { lane, legend } from "../components/lanes.js";
+import { followRoutines } from "../following.js";
 import { stamp } from "../load.js";
 import { bad } from "../report.js";
 import { note } from "../router.js";
@@ -19,7 +21,10 @@ const PAGE = 50;
 /** The service lists no more routines by their ids. */
 const MOST_IDS = 500;
 const MOST_ROUTINES = 10_000;
-const REFRESH_MILLISECONDS = 30_000;
+const REFRESH_MILLISECONDS = 10_000;
+/** Which routines have trouble is read again at most so many requests later, and everything after so many. */
+const TROUBLE_EVERY = 3;
+const ALL_EVERY = 60;
 const TYPING_MILLISECONDS = 200;
 /** No name of a task or a routine has other characters. */
 const PART_OF_NAME = /^[a-z0-9_/-]*$/;
@@ -46,6 +51,10 @@ function page(context) {
   let typed = 0;
   /** How many times it was read, or began to be: only the newest time is drawn. */
   let asked = 0;
+  /** Whether what is shown is not what was to be shown last: that could not be read, or was put off. */
+  let isBehind = false;
+  /** Up to when changes are shown, in milliseconds. */
+  let readAt = now();
   /** The ids of the routines to show; null: all. @type {Promise<number[] | null>} */
   let wanted = Promise.resolve(null);
 
@@ -55,17 +64,23 @@ function page(context) {
   const scale = h("div", {});
   const behind = h("div", { class: "lines", "aria-hidden": "true" });
   const told = h("p", { class: "readout quiet", "aria-hidden": "true" }, HINT);
-  const pages = lanePages({ read, draw, drawn: (hadFocus) => keys.settle(hadFocus), nothing }, signal);
+  const feed = followRoutines(context.session, signal);
+  const pages = lanePages({ read, readSome, draw, drawn: (hadFocus) => keys.settle(hadFocus), nothing }, signal);
   const chart = h("div", { class: "chart", onmouseover: pointed }, h("div", { class: "scale" }, told, scale), behind, pages.element);
   const keys = laneKeys(pages.element, tell);
 
+  const part = () => filter.q.trim().toLowerCase();
+
   async function read(cursor) {
     const ids = await wanted;
-    const part = filter.q.trim().toLowerCase();
-    if (ids?.length === 0 || !PART_OF_NAME.test(part)) return { items: [], next: null };
-    const given = { ...stretch.asked(NARROW.matches), q: part, ids: ids?.join(","), limit: PAGE, cursor };
+    if (ids?.length === 0 || !PART_OF_NAME.test(part())) return { items: [], next: null };
+    const given = { ...stretch.asked(NARROW.matches), q: part(), ids: ids?.join(","), limit: PAGE, cursor };
     const found = await api.page(["timeline", collection], given, signal);
     return { items: found.items.routines, next: found.cursor };
+  }
+
+  async function readSome(ids) {
+    return (await api.get(["timeline", collection], { ...stretch.asked(NARROW.matches), ids: ids.join(","), limit: PAGE }, signal)).routines;
   }
 
   /** Return the ids of the routines of which a slot went wrong. */
@@ -94,7 +109,7 @@ function page(context) {
     const words = `${fromTo(stamp(stretch.begin), stamp(stretch.end))}.`;
     fill(heading, stretch.isFollowing ? stretch.words : words);
     fill(lede, stretch.isFollowing ? words : "Now leads back to the present.");
-    fill(asOf, `As of ${written(stamp(now()))} `);
+    fill(asOf, `As of ${written(stamp(readAt))} `);
     fill(scale, axis(stretch, NARROW.matches));
     fill(behind, lines(stretch, NARROW.matches));
     chart.style.setProperty("--now", nowPlace(stretch));
@@ -104,10 +119,14 @@ function page(context) {
   async function show(isOther = false) {
     asked += 1;
     const mine = asked;
+    const begun = now();
     stretch = stretch.fresh();
+    isBehind = true;
     wanted = filter.only ? troubled() : Promise.resolve(null);
     await (isOther ? pages.restart() : pages.refresh());
-    if (mine === asked) drawFrame();
+    if (mine !== asked) return;
+    [isBehind, readAt] = [false, begun];
+    drawFrame();
   }
 
   /** Show another time, and name it in the address. @param {Stretch} other */
@@ -150,10 +169,31 @@ function page(context) {
     fill(told, item.getAttribute("aria-label") ?? HINT);
   }
 
+  /** Take over what has changed: read the lanes of these routines again, and all of them only where that is not enough. */
+  async function take(changes, times) {
+    const isDue = times % TROUBLE_EVERY === 0;
+    if (isBehind && isDue || stretch.isBehind() || times % ALL_EVERY === 0) return show();
+    const ids = lanesToRead(changes, pages.items(), isMissing);
+    if (ids === null) return show();
+    await pages.take(ids);
+    pages.redraw(goesOn);
+    // Another routine may have got into trouble.
+    if (filter.only && changes.routines.length) isBehind = true;
+    readAt = Date.parse(changes.as_of);
+    drawFrame();
+  }
+
+  /** Return whether a routine without a lane should have one among those that were read. */
+  function isMissing(routine) {
+    if (filter.only || !`${routine.task_name}/${routine.name}`.includes(part())) return false;
+    const last = pages.items().at(-1);
+    return pages.isWhole() || Boolean(last && isBefore(routine, last));
+  }
+
   async function follow() {
-    for (;;) {
+    for (let times = 1; ; times += 1) {
       await pause(REFRESH_MILLISECONDS, signal);
-      if (document.visibilityState === "visible") await show().catch(failed);
+      if (document.visibilityState === "visible") await feed.next((changes) => take(changes, times)).catch(failed);
     }
   }
 
@@ -177,6 +217,7 @@ function page(context) {
   return {
     element,
     async begin() {
+      await feed.begin();
       await show(true);
       follow().catch(() => {});
     },
