@@ -1,5 +1,5 @@
 /**
- * Build the filters of the list of routines.
+ * Build the filters of the list of routines, and the choice of its order.
  */
 
 import { fill, h } from "../dom.js";
@@ -35,7 +35,8 @@ export function filters(given, changed) {
   const element = h("form", { class: "filters", role: "search", "aria-label": "Routines", onsubmit: (event) => event.preventDefault() },
     h("fieldset", { class: "segments" }, h("legend", { class: "unseen" }, "State"), radios),
     h("label", { class: "unseen", for: "search" }, "Search"), search,
-    h("label", { class: "unseen", for: "task-filter" }, "Task"), task);
+    h("label", { class: "unseen", for: "task-filter" }, "Task"), task,
+    h("label", { class: "unseen", for: "sort" }, "Order"), sort);
   let offered = "";
 
   function tell() {
@@ -45,8 +46,6 @@ export function filters(given, changed) {
 
   return {
     element,
-    /** The choice of the order. */
-    order: h("div", {}, h("label", { class: "unseen", for: "sort" }, "Order"), sort),
     /**
      * Offer these tasks, and show how many routines are in each state.
      *

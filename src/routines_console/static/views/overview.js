@@ -22,6 +22,8 @@ import { at } from "../time.js";
 import { count } from "../words.js";
 
 const ROWS = 50;
+/** What is in a row beside the routine. Readers of the screen hear it from the row itself. */
+const HEADS = ["When it runs", `Last ${SLOTS} slots`, "Last outcome", "Next slot"];
 /** How long until the service is asked again what has changed: of a collection of up to five pages, and in a tab in the background. */
 const REFRESH_MILLISECONDS = 10_000;
 const BACKGROUND_MILLISECONDS = 60_000;
@@ -187,7 +189,7 @@ function page(context, fleet, feed) {
     if (!context.signal.aborted) context.say(`Some routines could not be loaded: ${error.message}`);
   });
   return h("div", { class: "overview" }, head,
-    fleet.entries.length > 0 && [band.element, controls.element, saved.element, chosen.panel, h("div", { class: "list-head" }, chosen.head, controls.order)], list, chosen.bar, foot);
+    fleet.entries.length > 0 && [band.element, controls.element, saved.element, chosen.panel, h("div", { class: "list-head" }, chosen.head, HEADS.map((text) => h("span", { "aria-hidden": "true" }, text)))], list, chosen.bar, foot);
 }
 
 /** @param {import("../fleet.js").Entry} entry */
