@@ -17,7 +17,7 @@ ifneq ($(shell [ "$$(cat $(MADE) 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python 
 .PHONY: $(MADE)
 endif
 
-.PHONY: help up test lint audit bench docs matrix nightly charts isolation chaos schema dist lock clean
+.PHONY: help up test lint audit bench docs picture matrix nightly charts isolation chaos schema dist lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -68,10 +68,14 @@ bench: $(DEV)  ## Run the benchmarks; each prints its result and a control measu
 	$(BIN)/python bench/report.py --routines 1000
 	$(BIN)/python bench/changes.py
 	$(BIN)/python bench/alerts.py
+	PYTHONPATH=tests $(BIN)/python bench/console.py
 
 docs: $(DEV)  ## Regenerate the pages that are written from the code
 	$(BIN)/python docs/generators/activities.py
 	cp docs/run/prometheus/routines.rules.yml deploy/helm/routines/files/
+
+picture: $(DEV)  ## Take the picture of the console anew; needs Chromium
+	PYTHONPATH=tests $(BIN)/python docs/generators/console.py
 
 nightly: matrix  ## Other versions of Postgres, hostile settings, Firefox, ten times as many schemathesis requests, 200,000 cron cases
 	ROUTINES_TEST_HOSTILE=1 $(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadgroup \
