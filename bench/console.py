@@ -82,7 +82,7 @@ WATCH = """
     window.shown = {};
     const look = () => {
       const lede = document.querySelector(".summary .lede");
-      if (!lede) return;
+      if (!lede || shown.whole) return;
       const names = lede.textContent.includes("so far") ? ["first"] : ["first", "whole"];
       requestAnimationFrame(() => setTimeout(() => names.forEach((name) => { shown[name] ??= performance.now(); })));
     };
@@ -211,7 +211,7 @@ def changed(page: Page, url: str, count: int) -> Shown:
     until(has_outcomes, 3 * POLL_SECONDS)
     answers = page.answers(since)
     told = max(answer.asked for answer in answers if "/db/changes/" in answer.path)
-    answers = [answer for answer in answers if answer.asked >= told]
+    answers = [answer for answer in answers if answer.asked >= told and "/db/" in answer.path]
     return Shown((max(answer.answered for answer in answers) - told) / 1000, len(answers), sum(a.size for a in answers))
 
 
@@ -232,7 +232,6 @@ def main() -> None:
             with page.console.script(WATCH):
                 visits = opened(page, options.rounds)
                 rows, title = driver.execute_script(VISIBLE), driver.title
-                page.console.find("input[name=state][value=other]")
                 resting = idle(page, options.seconds)
                 refreshes = {count: changed(page, url, count) for count in (1, 100)}
     tables(visits, resting, refreshes)

@@ -11,13 +11,13 @@ import { isDisabled } from "../components/failure.js";
 import { filterOf, filters } from "../components/filters.js";
 import { row } from "../components/routine-row.js";
 import { nothing, summary } from "../components/summary.js";
-import { legend, SLOTS, strip } from "../components/strip.js";
+import { legend, SLOTS } from "../components/strip.js";
+import { Strips } from "../components/strips.js";
 import { sinceOf, today } from "../components/today.js";
 import { views } from "../components/view-links.js";
 import { spanOf } from "../report.js";
 import { note } from "../router.js";
 import { Selection } from "../selection.js";
-import { Strips } from "../strips.js";
 import { at } from "../time.js";
 import { count } from "../words.js";
 
@@ -98,12 +98,7 @@ function page(context, fleet, feed) {
     chosen.draw({ shown: rows.map(idOf), fitting: found.map(idOf), isWhole: current.isWhole && band.isKnown() });
     saved.draw(filter);
     fill(foot, found.length ? below(found, rows) : nothing(current, filter));
-    strips.fill(rows.map(({ routine }) => routine), drawStrip);
-  }
-
-  function drawStrip(routine, { outcomes }) {
-    const place = list.querySelector(`[data-strip="${Number(routine.id)}"]`);
-    if (place) fill(place, strip(outcomes, routine));
+    strips.watch(list, rows.map(({ routine }) => routine));
   }
 
   /** Say when the routines were read, whenever they are drawn. */
