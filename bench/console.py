@@ -144,7 +144,6 @@ class Page:
     def __init__(self, driver: Chrome, origin: str, key: str) -> None:
         self.driver = driver
         self.console = Console(driver, origin, key)
-        self.console.key = key
 
     def sign_in(self) -> None:
         """Give the tab the key."""

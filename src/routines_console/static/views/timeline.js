@@ -51,8 +51,10 @@ function page(context) {
   let typed = 0;
   /** How many times it was read, or began to be: only the newest time is drawn. */
   let asked = 0;
-  /** Whether what is shown is not what was to be shown last: that could not be read, or was put off. */
+  /** Whether what is shown is not what was to be shown last, because that is being read, or could not be read. */
   let isBehind = false;
+  /** Whether other routines may have trouble than when that was read. */
+  let isTroubleStale = false;
   /** Up to when changes are shown, in milliseconds. */
   let readAt = now();
   /** The ids of the routines to show; null: all. @type {Promise<number[] | null>} */
@@ -121,7 +123,7 @@ function page(context) {
     const mine = asked;
     const begun = now();
     stretch = stretch.fresh();
-    isBehind = true;
+    [isBehind, isTroubleStale] = [true, false];
     wanted = filter.only ? troubled() : Promise.resolve(null);
     await (isOther ? pages.restart() : pages.refresh());
     if (mine !== asked) return;
@@ -171,14 +173,15 @@ function page(context) {
 
   /** Take over what has changed: read the lanes of these routines again, and all of them only where that is not enough. */
   async function take(changes, times) {
-    const isDue = times % TROUBLE_EVERY === 0;
-    if (isBehind && isDue || stretch.isBehind() || times % ALL_EVERY === 0) return show();
+    const isDue = isTroubleStale && times % TROUBLE_EVERY === 0;
+    if (isBehind || isDue || stretch.isBehind() || times % ALL_EVERY === 0) return show();
     const ids = lanesToRead(changes, pages.items(), isMissing);
     if (ids === null) return show();
+    const mine = asked;
     await pages.take(ids);
+    isTroubleStale ||= filter.only !== "" && changes.routines.length > 0;
+    if (mine !== asked) return;
     pages.redraw(goesOn);
-    // Another routine may have got into trouble.
-    if (filter.only && changes.routines.length) isBehind = true;
     readAt = Date.parse(changes.as_of);
     drawFrame();
   }
