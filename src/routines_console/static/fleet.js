@@ -63,12 +63,10 @@ export class Fleet {
    * Take over what has changed since: read the outcomes of the routines that a feed names, and judge all of them anew.
    *
    * @param {{routines: any[], deleted: number[]}} changes
-   * @param {number} slots How many outcomes to load of each.
-   * @returns {Promise<Map<number, any>>} Their latest outcomes, by id.
    */
-  async take({ routines, deleted }, slots) {
+  async take({ routines, deleted }) {
     const ids = routines.map(({ id }) => id);
-    const recents = ids.length ? await latest(this.session, ids, slots, this.signal) : new Map();
+    const recents = await latest(this.session, ids, 1, this.signal);
     const gone = new Set([...ids, ...deleted]);
     this.entries = this.entries.filter(({ routine }) => !gone.has(routine.id));
     for (const routine of routines) {
@@ -77,7 +75,6 @@ export class Fleet {
       this.entries.push({ routine, recent, health: judged(routine, recent) });
     }
     if (ids.length) this.entries.sort(({ routine: one }, { routine: other }) => order(one.task_name, other.task_name) || order(one.name, other.name));
-    return recents;
   }
 
   /** Judge all routines anew, since a slot may have become overdue. Returns whether that changed anything. */

@@ -50,15 +50,9 @@ export class Strips {
     for (const place of list.querySelectorAll("[data-strip]")) if (this.#isMissing(idOf(place))) this.#observer.observe(place);
   }
 
-  /** Take over what was read elsewhere. @param {Map<number, any>} recents */
-  take(recents) {
-    this.#begin([...recents.keys()]);
-    for (const [id, recent] of recents) this.#recents.set(id, recent);
-  }
-
-  /** Have all of them read again when they are shown next. */
-  spoil() {
-    this.#stale = new Set(this.#recents.keys());
+  /** Have strips read again when they are shown next. @param {Iterable<number>} [ids] Of these routines; all, if it is left out. */
+  spoil(ids = this.#askedBy.keys()) {
+    for (const id of ids) this.#stale.add(id);
   }
 
   #isMissing(id) {
@@ -69,7 +63,12 @@ export class Strips {
   async #read(places) {
     const ids = places.map(idOf).filter((id) => this.#isMissing(id));
     if (!ids.length) return;
-    const mine = this.#begin(ids);
+    this.#asked += 1;
+    const mine = this.#asked;
+    for (const id of ids) {
+      this.#stale.delete(id);
+      this.#askedBy.set(id, mine);
+    }
     const isNewest = (id) => this.#askedBy.get(id) === mine;
     try {
       for (const [id, recent] of await latest(this.#session, ids, SLOTS, this.#signal)) {
@@ -87,16 +86,6 @@ export class Strips {
   #draw(id, { outcomes }) {
     const routine = this.#routines.get(id);
     for (const place of routine ? document.querySelectorAll(`[data-strip="${Number(id)}"]`) : []) fill(place, strip(outcomes, routine));
-  }
-
-  /** Note that these are being read. @param {number[]} ids */
-  #begin(ids) {
-    this.#asked += 1;
-    for (const id of ids) {
-      this.#stale.delete(id);
-      this.#askedBy.set(id, this.#asked);
-    }
-    return this.#asked;
   }
 }
 

@@ -142,9 +142,9 @@ function page(context, fleet, feed) {
     const mine = asked;
     const hasChanged = changes.routines.length + changes.deleted.length > 0;
     if (hasChanged) {
-      const recents = await current.take(changes, SLOTS);
+      await current.take(changes);
       if (mine !== asked) return;
-      strips.take(recents);
+      strips.spoil(changes.routines.map(({ id }) => id));
       isBandStale = true;
     }
     current.readAt = Date.parse(changes.as_of);
