@@ -45,10 +45,12 @@ class Sample(NamedTuple):
 
 
 def hourly(minute: int) -> dict[str, Any]:
+    """Return a cadence."""
     return {"type": "hourly", "minute_utc": minute}
 
 
 def at(hour: int, minute: int, kind: str = "daily", day: str | None = None) -> dict[str, Any]:
+    """Return a cadence."""
     return {"type": kind, "hour_utc": hour, "minute_utc": minute, "day_of_week": day}
 
 
@@ -57,7 +59,9 @@ SAMPLES = [
     Sample("fetch", "fetch-prices", hourly(5), "ccccccccccfcff", error=NO_ANSWER),
     Sample("nl-to-sql-regression", "nightly-full-run", at(2, 30), "cccccccccccccm", 2400),
     Sample("slow-crawl", "crawl-every-hour", hourly(15), "ccccccoccccoro", 40),
-    Sample("customer-report", "customer-report", at(8, 45, "weekdays"), "cccccccccccccc", webhook="https://example.com/"),
+    Sample(
+        "customer-report", "customer-report", at(8, 45, "weekdays"), "cccccccccccccc", webhook="https://example.com/"
+    ),
     Sample("customer-report", "sales-report", at(7, 0), "cccccccccfcccc", 75, error="step 'render' failed: no rows"),
     Sample("fetch", "fetch-rates", hourly(35), "cccccccccccccc"),
     Sample("import", "import-orders", hourly(50), "cccccocccccccc", 130),
@@ -73,7 +77,8 @@ def past_slots(cadence: dict[str, Any], now: datetime) -> Iterator[datetime]:
     slot = now.replace(minute=cadence["minute_utc"], second=0, microsecond=0)
     while True:
         is_hour = cadence["type"] == "hourly" or slot.hour == cadence["hour_utc"]
-        is_day = {"weekdays": slot.weekday() < 5, "weekly": DAYS[slot.weekday()] == cadence.get("day_of_week")}
+        day = DAYS[slot.weekday()]
+        is_day = {"weekdays": day not in {"sat", "sun"}, "weekly": day == cadence.get("day_of_week")}
         if slot < now and is_hour and is_day.get(cadence["type"], True):
             yield slot
         slot -= timedelta(hours=1)
@@ -109,9 +114,8 @@ class Seed:
         self.connection.execute("UPDATE routines.routines SET paused = %s WHERE id = %s", [sample.paused, routine])
 
     def _one(self, query: str, *parameters: object) -> int:
-        row = self.connection.execute(query.encode(), parameters).fetchone()
-        assert row
-        return row[0]
+        [(value,)] = self.connection.execute(query.encode(), parameters).fetchall()
+        return value
 
     def _task(self, name: str) -> int:
         if name not in self.tasks:
@@ -127,8 +131,9 @@ class Seed:
     def _run(self, sample: Sample, routine: int, slot: datetime, status: str) -> int:
         ended_at = None if status == "running" else slot + timedelta(seconds=sample.seconds)
         return self._one(
-            """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
-                   trigger, scheduled_for, init_params, status, created_at, started_at, ended_at, lease_expires_at, error)
+            """INSERT INTO routines.trajectories (
+                   collection_id, task_id, task_version, triggered_by_routine_id, trigger, scheduled_for, init_params,
+                   status, created_at, started_at, ended_at, lease_expires_at, error)
                VALUES (1, %s, 1, %s, 'schedule', %s, '{}', %s, %s, %s, %s, %s, %s) RETURNING id""",
             self._task(sample.task), routine, slot, status, slot, slot, ended_at,
             datetime(2100, 1, 1, tzinfo=UTC) if ended_at is None else None,

@@ -56,7 +56,8 @@ FAILS = """
     window.fetch = async (url, options) => {
       if (!failing || !String(url).includes(failing)) return asked(url, options);
       failing = "";
-      return Response.json({ title: "Unavailable", status: 503, detail: "The database is not available." }, { status: 503 });
+      const problem = { title: "Unavailable", status: 503, detail: "The database is not available." };
+      return Response.json(problem, { status: 503 });
     };
 """
 """Has the next request fail that has the text `failing` in its URL; for `Console.script`."""

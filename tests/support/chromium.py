@@ -13,8 +13,9 @@ from selenium.webdriver.chrome.service import Service as Driver
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 DRIVER = shutil.which("chromedriver")
 MISSING = (
-    None if BROWSER and DRIVER else "Chromium or chromedriver is not installed (Debian: apt-get install chromium "
-    "chromium-driver)"
+    None
+    if BROWSER and DRIVER
+    else "Chromium or chromedriver is not installed (Debian: apt-get install chromium chromium-driver)"
 )
 """Why no browser can be started; None if one can."""
 QUIET = (
