@@ -5,7 +5,7 @@ import re
 from support.browsing import PAGES
 from support.service import ROOT
 
-ROUTES = ROOT / "src/routines_console/static/pages.js"
+ROUTES = ROOT / "src/routines_console/static/routes.js"
 
 
 def leads_to(page: str, route: str) -> bool:
