@@ -289,7 +289,7 @@ def test_the_timeline_reads_only_the_lanes_that_have_changed(console: Console, s
         console.until(lambda: console.find(".as-of").text != before)
         # What could not be read is read the next time, although it has not changed again.
         console.driver.execute_script("window.failing = 'ids='")
-        run = add_run(service, "followed-a", "failed", minutes=5)
+        run = add_run(service, "followed-a", "failed", minutes=0)
         console.sees("Refresh failed: The database is not available.", ".said")
         console.until(lambda: any(f"run {run}" in each for each in words(lane(console, "followed-a"))))
         assert any("ids=" in query and "%2C" not in query for query in heard(console, 1))
