@@ -73,6 +73,7 @@ def service(tmp_path: Path) -> Generator[Service]:
         service.stop()
 
 
+@pytest.mark.timeout(600)  # on a busy machine
 def test_no_secret_leaks_anywhere(service: Service) -> None:
     canaries, witness = Canaries(), Witness(service)
     key = api_key(service, canaries)
