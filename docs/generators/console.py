@@ -25,7 +25,7 @@ from support.rows import make_key
 from support.serving import api_process
 
 PICTURE = Path(__file__).parents[1] / "use" / "console.png"
-SIZE = (1280, 800)
+SIZE = (1280, 785)
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 STATUSES = {"c": "completed", "f": "failed", "r": "running"}
 REASONS = {"m": "missed", "o": "overlap"}
