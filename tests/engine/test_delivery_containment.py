@@ -188,7 +188,7 @@ async def test_slow_receivers_of_others_delay_no_first_webhook(connection: Conne
             started_at = time.monotonic()
             await due_webhooks(connection, "beta", [quick.url])
             await until(connection, DELIVERED_TO_BETA)
-            assert time.monotonic() - started_at < 2
+            assert time.monotonic() - started_at < 5
         assert sum(len(each.received) for each in slow) >= 64
         # What the others hold, they hold for the whole test.
         held = "SELECT count(*) FROM routines.webhook_deliveries WHERE claimed_at IS NOT NULL"
