@@ -309,10 +309,13 @@ class Console:
         element.click()
 
     def type(self, selector: str, text: str) -> None:
-        """Replace the text in a field."""
+        """Replace the text in a field, as keys do: a field that the driver clears tells nobody."""
         field = self.find(selector)
-        field.clear()
-        field.send_keys(text)
+        if text:
+            field.clear()
+            field.send_keys(text)
+        else:
+            field.send_keys(Keys.CONTROL, "a", Keys.NULL, Keys.DELETE)
 
     def labels(self) -> list[str]:
         """Return the labels of the cadence fields that the form shows."""
