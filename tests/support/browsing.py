@@ -319,7 +319,7 @@ class Console:
 
     def labels(self) -> list[str]:
         """Return the labels of the cadence fields that the form shows."""
-        return [plain(each) for each in self.all(".cadence-fields .side-by-side label")]
+        return [plain(each) for each in self.all(".cadence-fields .side-by-side label:not(.days-and-hours *)")]
 
     @contextmanager
     def script(self, source: str) -> Generator[None]:
