@@ -16,8 +16,8 @@ from support.service import Service
 pytestmark = pytest.mark.slow
 ZONE = re.compile(r"(UTC|GMT[+-]\d+(:\d\d)?|GMT)$")
 TIMES = """
-    return [...document.querySelectorAll("main time:not([data-relative])")].filter((each) => !each.closest(".log, .preview"))
-      .map((each) => each.textContent)
+    return [...document.querySelectorAll("main time:not([data-relative])")]
+      .filter((each) => !each.closest(".log, .preview")).map((each) => each.textContent)
 """
 
 
