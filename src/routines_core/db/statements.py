@@ -4,6 +4,7 @@ A declaration names the file, the statement and the msgspec struct that its colu
 with the fields.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,8 @@ FEED_OPENS_NOTHING = "RT404"
 """The SQLSTATE that routines.feed_slots raises."""
 CANCELLED = "57014"
 """The SQLSTATE of a statement that was cancelled, by `statement_timeout` or by an operator."""
+PIECE = 1000
+"""How many rows become records before others get their turn on the event loop: a few milliseconds."""
 
 
 @cache
@@ -76,7 +79,11 @@ class Statement(Generic[Row]):
         """
         async with connection.cursor(row_factory=self._row_factory) as cursor:
             await self._execute(cursor, parameters)
-            return await cursor.fetchall()
+            rows = await cursor.fetchmany(PIECE)
+            while len(rows) % PIECE == 0 and (piece := await cursor.fetchmany(PIECE)):
+                rows += piece
+                await asyncio.sleep(0)
+            return rows
 
     async def first(self, connection: AsyncConnection[Any], **parameters: Any) -> Row | None:
         """Execute and return the first row, or None."""
