@@ -9,14 +9,8 @@ let isAsking = false;
 
 /** Return whether there are no changes that leaving the page would lose, or the user gives them up. */
 export async function maySetAside() {
-  if (!hasChanges(document.body)) return true;
-  if (isAsking) return false;
-  isAsking = true;
-  try {
-    return await confirm("Leave without saving?", "What you changed on this page has not been saved.", "Leave", "Stay here");
-  } finally {
-    isAsking = false;
-  }
+  return !hasChanges(document.body)
+    || ask("Leave without saving?", "What you changed on this page has not been saved.", "Leave");
 }
 
 /**
@@ -27,14 +21,19 @@ export async function maySetAside() {
  */
 export async function mayStop(work, leaving) {
   if (!work?.goesOn) return true;
+  const rest = work.in("waiting", "working").length;
+  const told = `${work.words.doing} is going on: ${rest.toLocaleString("en")} of ${work.items.length.toLocaleString("en")} are left.`;
+  if (!await ask(`${leaving} and stop?`, told, leaving)) return false;
+  work.stop();
+  return true;
+}
+
+/** Ask one question at a time: while one is open, the answer to another is no. */
+async function ask(question, consequence, leaving) {
   if (isAsking) return false;
   isAsking = true;
   try {
-    const rest = work.in("waiting", "working").length;
-    const told = `${work.words.doing} is going on: ${rest.toLocaleString("en")} of ${work.items.length.toLocaleString("en")} are left.`;
-    if (!await confirm(`${leaving} and stop?`, told, leaving, "Stay here")) return false;
-    work.stop();
-    return true;
+    return await confirm(question, consequence, leaving, "Stay here");
   } finally {
     isAsking = false;
   }

@@ -54,7 +54,7 @@ export function lanePages({ read, readSome, draw, drawn, nothing }, signal) {
     return page;
   }
 
-  /** Begin to read a page, or some of it. Returns how to find out whether nothing newer has begun meanwhile. @param {Page} page */
+  /** Begin to read a page, or some of it. Returns a function that says whether this is still the newest reading. @param {Page} page */
   function begin(page) {
     page.asked += 1;
     const [refresh, asked] = [refreshes, page.asked];
@@ -151,7 +151,7 @@ export function lanePages({ read, readSome, draw, drawn, nothing }, signal) {
 
   return {
     element, restart, refresh, take,
-    /** Draw the pages near the screen again of which an item is so, but not under the user's hands. @param {(item: any) => boolean} isSo */
+    /** Draw again the pages near the screen that have a matching item, except the page with the focus. @param {(item: any) => boolean} isSo */
     redraw(isSo) {
       for (const page of pages) if (page.isNear && page.items.some(isSo) && !page.element.contains(document.activeElement)) show(page, page.items);
     },
