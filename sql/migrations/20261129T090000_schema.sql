@@ -3281,7 +3281,7 @@ CREATE TABLE routines.skips (
     CONSTRAINT skips_span_names_cadence CHECK (slot_count = 1 OR (cadence).type IS NOT NULL),
     CONSTRAINT skips_overlap_names_run CHECK (reason = 'overlap' OR blocking_trajectory_id IS NULL)
 );
--- By it span_across finds out that nothing reaches into a day.
+-- For span_across. Few skips are spans, so it is small.
 CREATE INDEX skips_span_idx ON routines.skips (routine_id, scheduled_for) WHERE last_scheduled_for > scheduled_for;
 COMMENT ON TABLE  routines.skips IS 'A slot, or a span of slots, that did not start a run, and why. Spans of a routine do not overlap.';
 COMMENT ON COLUMN routines.skips.id IS 'Database id.';
@@ -8405,7 +8405,8 @@ LANGUAGE sql STABLE PARALLEL SAFE RETURN
 COMMENT ON FUNCTION routines.may_have_open_spans IS 'Returns false if open_spans has nothing for a routine.';
 
 ------------------------------------------------------------------------------------------------------------- the report
--- Plain SQL, which becomes part of the report's plan: called for each of 5,000 routines, plpgsql took five times as long as the report.
+-- Plain SQL, so that it is planned once, with the report. As plpgsql it was planned for each routine with trouble, and took longer than
+-- all the rest.
 CREATE FUNCTION routines.recovered_slots(
     of_routine bigint, from_time timestamptz, until_time timestamptz, last_completed timestamptz, failed_slots timestamptz[],
     lost_slots timestamptz[], lost_counts bigint[], clock timestamptz

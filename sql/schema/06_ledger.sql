@@ -24,7 +24,7 @@ CREATE TABLE routines.skips (
     CONSTRAINT skips_span_names_cadence CHECK (slot_count = 1 OR (cadence).type IS NOT NULL),
     CONSTRAINT skips_overlap_names_run CHECK (reason = 'overlap' OR blocking_trajectory_id IS NULL)
 );
--- By it span_across finds out that nothing reaches into a day.
+-- For span_across. Few skips are spans, so it is small.
 CREATE INDEX skips_span_idx ON routines.skips (routine_id, scheduled_for) WHERE last_scheduled_for > scheduled_for;
 COMMENT ON TABLE  routines.skips IS 'A slot, or a span of slots, that did not start a run, and why. Spans of a routine do not overlap.';
 COMMENT ON COLUMN routines.skips.id IS 'Database id.';

@@ -91,7 +91,8 @@ LANGUAGE sql STABLE PARALLEL SAFE RETURN
 COMMENT ON FUNCTION routines.may_have_open_spans IS 'Returns false if open_spans has nothing for a routine.';
 
 ------------------------------------------------------------------------------------------------------------- the report
--- Plain SQL, which becomes part of the report's plan: called for each of 5,000 routines, plpgsql took five times as long as the report.
+-- Plain SQL, so that it is planned once, with the report. As plpgsql it was planned for each routine with trouble, and took longer than
+-- all the rest.
 CREATE FUNCTION routines.recovered_slots(
     of_routine bigint, from_time timestamptz, until_time timestamptz, last_completed timestamptz, failed_slots timestamptz[],
     lost_slots timestamptz[], lost_counts bigint[], clock timestamptz
