@@ -2,10 +2,10 @@
 
 PYTHONPATH=tests python bench/console.py [--routines 5000] [--rounds 5] [--seconds 60]
 
-Headless Chromium, the API and Postgres share the machine. There are 50 tasks of daily routines. Each routine has 14 past
-slots: 2 % were missed, 1 % failed, the rest completed. Nothing is due. Sizes are what the browser received: compressed
-bodies, and 300 bytes for the headers of each answer. `first` ends when the headline appears, which then says "so far";
-`whole` ends when it covers all routines. The first visit begins with an empty browser cache.
+Headless Chromium, the API and Postgres share the machine. There are 50 tasks of daily routines. Each routine has 14
+past slots: 2 % were missed, 1 % failed, the rest completed. Nothing is due. Sizes are what the browser received:
+compressed bodies, and 300 bytes for the headers of each answer. `first` ends when the headline appears, which then says
+"so far"; `whole` ends when it covers all routines. The first visit begins with an empty browser cache.
 """
 
 import argparse
